@@ -1,0 +1,55 @@
+"""Starts every bot in a cgroup v2 slice of its own, and proves that nothing is left of it.
+
+The public names are resolved on first use (PEP 562), so that importing the package costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmcg.bot import GRACE_INTERVAL as GRACE_INTERVAL, Bot as Bot, Config as Config, ExitReport as ExitReport
+    from swarmcg.errors import SwarmcgError as SwarmcgError, WaitTimeout as WaitTimeout
+    from swarmcg.resources import LinuxResources as LinuxResources
+    from swarmcg.starter import Starter as Starter
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GRACE_INTERVAL": "bot",
+    "Bot": "bot",
+    "Config": "bot",
+    "ExitReport": "bot",
+    "LinuxResources": "resources",
+    "Starter": "starter",
+} | dict.fromkeys(
+    (
+        "BotCodeError",
+        "CgroupError",
+        "ConfigError",
+        "HomeError",
+        "OwnerLostError",
+        "ResourcesError",
+        "StartError",
+        "StateError",
+        "StuckError",
+        "SwarmcgError",
+        "UnenforceableError",
+        "WaitTimeout",
+    ),
+    "errors",
+)
+
+__all__ = ["__version__", *_HOMES]  # noqa: PLE0604  the names above
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    from importlib import import_module  # noqa: PLC0415  only when a name is first used
+
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
