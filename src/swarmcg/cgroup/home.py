@@ -1,0 +1,370 @@
+"""The home: the cgroup below which slices are made.
+
+Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in it; ``swarmcg``
+below the hierarchy's root, as root and without systemd; the same on a hybrid host, for placement and kill only. Nothing outside
+of a delegated subtree is ever written, and no process is moved unless the caller said that it may be.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.cgroup import devices
+from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
+from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
+from swarmcg.cgroup.names import is_slice_name
+from swarmcg.cgroup.slice import Slice, _HomeVanished
+from swarmcg.errors import CgroupError, HomeError
+from swarmcg.resources import Abilities, Lack
+
+__all__ = ["Home", "find_home"]
+
+_DELEGATED: Final = ("trusted.delegate", "user.delegate")
+_TRIES: Final = 16
+
+
+class Home(msgspec.Struct, frozen=True, kw_only=True):
+    """A place for slices. ``ours`` says that the directory is swarmcg's own, made on demand and removed when empty.
+
+    May be used by several processes at once: making and sweeping exclude each other by a lock on the directory.
+    """
+
+    path: str
+    hierarchy: Hierarchy
+    ours: bool
+
+    def abilities(self) -> Abilities:
+        """What a slice made here can be given, without changing anything."""
+        offered = self._offered()
+        return Abilities(
+            mode=self.hierarchy.mode,
+            controllers=offered,
+            lacking=self._lacking(offered),
+            files=self._files(),
+            kernel=_kernel(),
+            page_size=os.sysconf("SC_PAGE_SIZE"),
+            hugepages=devices.hugepages(),
+            disks=devices.disks(),
+            cpus=self._list("cpuset.cpus.effective"),
+            mems=self._list("cpuset.mems.effective"),
+            granted=self._granted(),
+        )
+
+    def _source(self) -> str:
+        """The directory whose cgroup.controllers says what may be enabled for slices."""
+        return os.path.dirname(self.path) if self.ours else self.path
+
+    def _offered(self) -> frozenset[str]:
+        if self.hierarchy.mode != "unified":
+            return frozenset()
+        with cgroup_errors("The controllers of the home cannot be read", self._source()):
+            return frozenset(read_text(f"{self._source()}/cgroup.controllers").split()) & set(CONTROLLERS)
+
+    def _lacking(self, offered: frozenset[str]) -> Mapping[str, Lack]:
+        return {name: self._lack(name) for name in CONTROLLERS if name not in offered}
+
+    def _lack(self, controller: str) -> Lack:
+        top = self.hierarchy.mount
+        if self.hierarchy.mode != "unified" or top is None or controller not in _words(f"{top}/cgroup.controllers"):
+            return self.hierarchy.lack(controller)
+        lacking = next(
+            (d for d in _down(top, self._source()) if controller not in _words(f"{d}/cgroup.subtree_control")),
+            self._source(),
+        )
+        return Lack(
+            why=f"{lacking} does not hand the {controller} controller down",
+            remedy=f"Have it delegated (systemd: Delegate=yes), or: echo +{controller} > {lacking}/cgroup.subtree_control",
+        )
+
+    def _files(self) -> frozenset[str] | None:
+        """The files of a slice that exists here, or None when there is none to look at."""
+        for path in self.slices():
+            with contextlib.suppress(OSError):
+                return frozenset(os.listdir(path))
+        return None
+
+    def _list(self, name: str) -> str | None:
+        with contextlib.suppress(OSError):
+            return read_text(f"{self._source()}/{name}") or None
+        return None
+
+    def _granted(self) -> Mapping[str, int]:
+        """What every cgroup from the top down to the home grants of memory.low and memory.min.
+
+        A directory of ours is kept at the sum of its slices and the top has no limit, so neither counts.
+        """
+        if self.hierarchy.mount is None or self.hierarchy.mode != "unified":
+            return {}
+        ancestors = list(_down(self.hierarchy.mount, self._source()))[1:]
+        found: dict[str, int] = {}
+        for name in ("memory.low", "memory.min"):
+            values = [_bytes(f"{directory}/{name}") for directory in ancestors]
+            known = [value for value in values if value is not None]
+            if known:
+                found[name] = min(known)
+        return found
+
+    def prepare(self) -> Abilities:
+        """Makes the home, hands every offered controller down, and looks what a slice has there.
+
+        Controllers stay enabled: others may use them by then. Raises CgroupError or HomeError.
+        """
+        self._make()
+        refused = self._enable()
+        found = self.abilities()
+        with self._held(fcntl.LOCK_SH):
+            files = self._probe()
+        controllers = found.controllers - refused.keys()
+        lacking = {**found.lacking, **refused}
+        return msgspec.structs.replace(found, controllers=controllers, lacking=lacking, files=files)
+
+    def _make(self) -> None:
+        if self.ours:
+            with cgroup_errors("The home for slices could not be made", self.path), contextlib.suppress(FileExistsError):
+                os.mkdir(self.path)
+
+    def _enable(self) -> dict[str, Lack]:
+        """Enables what is offered in every directory that hands controllers to slices; why some were refused."""
+        refused: dict[str, Lack] = {}
+        for directory in (self._source(), self.path) if self.ours else (self.path,):
+            for name in sorted(self._offered() - _words(f"{directory}/cgroup.subtree_control")):
+                try:
+                    write_line(f"{directory}/cgroup.subtree_control", f"+{name}")
+                except OSError as e:
+                    refused[name] = _refusal(directory, name, e)
+        return refused
+
+    def _probe(self) -> frozenset[str]:
+        path = f"{self.path}/probe.{os.getpid()}"
+        with cgroup_errors("No cgroup can be made in the home", path):
+            os.mkdir(path)
+            try:
+                return frozenset(os.listdir(path))
+            finally:
+                os.rmdir(path)
+
+    def create(self, name: str, intent: dict[str, Any]) -> Slice:
+        """Makes a slice of this name, and the home again if it was swept meanwhile. Raises CgroupError."""
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError, _HomeVanished), self._held(fcntl.LOCK_SH):
+                return Slice.create(f"{self.path}/{name}", intent)
+            self._make()
+            self._enable()
+        raise CgroupError(
+            "The slice could not be made",
+            path=self.path,
+            cause=f"the home vanished {_TRIES} times while it was made",
+            remedy="See what removes it, and name another home with --home.",
+        )
+
+    def slices(self) -> list[str]:
+        """The paths of all slices that exist here now, owned or not, by name."""
+        try:
+            names = sorted(os.listdir(self.path))
+        except FileNotFoundError:
+            return []
+        return [f"{self.path}/{name}" for name in names if is_slice_name(name)]
+
+    def ownerless(self) -> Iterator[Slice]:
+        """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it."""
+        for path in self.slices():
+            with contextlib.suppress(FileNotFoundError), self._held(fcntl.LOCK_EX):
+                found = Slice.adopt(path)
+            if found is not None:
+                yield found
+
+    def settle(self) -> None:
+        """After a slice came or went: hands memory protection down, or removes a home of ours that is empty."""
+        if not self.ours:
+            return
+        with contextlib.suppress(OSError):
+            os.rmdir(self.path)
+            return
+        for name in ("memory.low", "memory.min"):
+            with contextlib.suppress(OSError):
+                wanted = sum(_bytes(f"{path}/{name}") or 0 for path in self.slices())
+                if wanted != _bytes(f"{self.path}/{name}"):
+                    write_line(f"{self.path}/{name}", str(wanted))
+
+    @contextlib.contextmanager
+    def _held(self, how: int) -> Iterator[None]:
+        """Holds the home's lock, shared while a slice is made, exclusive while ownerless ones are looked for."""
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, how)
+            yield
+        finally:
+            os.close(fd)
+
+
+def find_home(explicit: str | None = None, *, enter: bool = False, hierarchy: Callable[[], Hierarchy] = look) -> Home:
+    """The home for this process. Makes nothing, except that ``enter`` moves this process into a leaf of its own cgroup.
+
+    Raises HomeError when there is none, with what would bring one.
+    """
+    seen = hierarchy()
+    if seen.mount is None:
+        raise HomeError(
+            "There is no cgroup version 2 on this host",
+            cause="cgroup2 is not mounted" + (", version 1 is" if seen.v1 else ""),
+            remedy="mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1.",
+        )
+    if explicit is not None:
+        return _explicit(explicit, seen)
+    if not seen.writable:
+        raise HomeError(
+            "The cgroup file system is read-only",
+            path=seen.mount,
+            errno=errno.EROFS,
+            cause="it is mounted read-only, as in a container",
+            remedy=f"mount -o remount,rw {seen.mount}, or start the container with a writable cgroup mount.",
+        )
+    if seen.own is not None and _delegated(seen.own, seen.mount):
+        return _own_cgroup(seen.own, seen, enter=enter)
+    return _top(seen.mount, seen)
+
+
+def _explicit(path: str, seen: Hierarchy) -> Home:
+    assert seen.mount is not None  # noqa: S101  checked by the caller
+    path = os.path.realpath(path)
+    if not f"{path}/".startswith(f"{os.path.realpath(seen.mount)}/"):
+        raise HomeError(
+            "The home is not a cgroup",
+            path=path,
+            cause=f"cgroup2 is mounted at {seen.mount}",
+            remedy=f"Name a directory below {seen.mount}.",
+        )
+    if os.path.isdir(path):
+        return Home(path=path, hierarchy=seen, ours=False)
+    if os.path.isdir(os.path.dirname(path)):
+        return Home(path=path, hierarchy=seen, ours=True)
+    raise HomeError(
+        "The home does not exist, nor does the cgroup above it",
+        path=path,
+        errno=errno.ENOENT,
+        remedy=f"mkdir -p {os.path.dirname(path)}",
+    )
+
+
+def _delegated(own: str, mount: str) -> bool:
+    """Whether our own cgroup was handed to us: by systemd's mark, or by ownership."""
+    if os.path.realpath(own) == os.path.realpath(mount) and not os.path.exists(f"{own}/cgroup.type"):
+        return False  # the root of the real hierarchy is nobody's to hand over
+    for name in _DELEGATED:
+        with contextlib.suppress(OSError):
+            if os.getxattr(own, name) == b"1":
+                return True
+    return _belongs_to_us(own)
+
+
+def _belongs_to_us(own: str) -> bool:
+    uid = os.geteuid()
+    if uid == 0:
+        return False
+    with contextlib.suppress(OSError):
+        return os.stat(own).st_uid == uid and os.stat(f"{own}/cgroup.procs").st_uid == uid
+    return False
+
+
+def _own_cgroup(own: str, seen: Hierarchy, *, enter: bool) -> Home:
+    others = set(read_text(f"{own}/cgroup.procs").split()) - {str(os.getpid())}
+    inside = str(os.getpid()) in read_text(f"{own}/cgroup.procs").split()
+    if others:
+        raise HomeError(
+            "Our own cgroup is delegated, but others live in it",
+            path=own,
+            value=" ".join(sorted(others)[:8]),
+            cause="a cgroup that holds processes cannot hand controllers down",
+            remedy="Start swarmcg in a scope of its own: systemd-run --scope -p Delegate=yes swarmcg …",
+        )
+    if inside and not enter:
+        raise HomeError(
+            "Our own cgroup is delegated, but this process lives in it",
+            path=own,
+            cause="a cgroup that holds processes cannot hand controllers down, and the caller did not allow moving it",
+            remedy="Pass enter_home=True to move this process into a leaf, or name another home.",
+        )
+    if inside:
+        _enter(f"{own}/supervisor")
+    return Home(path=own, hierarchy=seen, ours=False)
+
+
+def _enter(leaf: str) -> None:
+    with cgroup_errors("This process could not be moved into a leaf of its cgroup", leaf):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(leaf)
+        write_line(f"{leaf}/cgroup.procs", "0")
+
+
+def _top(mount: str, seen: Hierarchy) -> Home:
+    if os.geteuid() != 0:
+        raise HomeError(
+            "No cgroup is delegated to this user",
+            path=seen.own or mount,
+            errno=errno.EACCES,
+            cause="only root may make cgroups at the top of the hierarchy",
+            remedy="systemd-run --user --scope -p Delegate=yes swarmcg …, or run as root.",
+        )
+    if seen.systemd and seen.mode == "unified":
+        raise HomeError(
+            "systemd manages this hierarchy and has not delegated a part of it",
+            path=seen.own or mount,
+            cause="what is written outside of a delegated unit, systemd may overwrite at any time",
+            remedy="systemd-run --scope -p Delegate=yes swarmcg …",
+        )
+    if os.path.exists(f"{mount}/cgroup.type"):
+        return _namespace_root(mount, seen)
+    return Home(path=f"{mount}/swarmcg", hierarchy=seen, ours=True)
+
+
+def _namespace_root(mount: str, seen: Hierarchy) -> Home:
+    """The mount shows a cgroup namespace's root, as in a container: it may hold processes, and often does."""
+    if not read_text(f"{mount}/cgroup.procs").split():
+        return Home(path=f"{mount}/swarmcg", hierarchy=seen, ours=True)
+    raise HomeError(
+        "The container's own cgroup holds processes",
+        path=f"{mount}/cgroup.procs",
+        cause="a cgroup that holds processes cannot hand controllers down",
+        remedy=f"Move them into a leaf first: mkdir {mount}/init && "
+        f"for p in $(cat {mount}/cgroup.procs); do echo $p > {mount}/init/cgroup.procs; done",
+    )
+
+
+def _refusal(directory: str, name: str, error: OSError) -> Lack:
+    why = f"{directory}/cgroup.subtree_control refuses +{name}: {error.strerror}"
+    if error.errno == errno.EBUSY:
+        return Lack(why=f"{why}, because {directory} holds processes itself", remedy="Move them into a leaf of it first.")
+    return Lack(why=why, remedy="See that this process may write there and that no realtime task is in the way.")
+
+
+def _down(top: str, bottom: str) -> Iterator[str]:
+    """The directories from the top down to the bottom, both included."""
+    yield top
+    path = top
+    for part in os.path.relpath(bottom, top).split("/"):
+        if part != ".":
+            path = f"{path}/{part}"
+            yield path
+
+
+def _words(path: str) -> frozenset[str]:
+    with contextlib.suppress(OSError):
+        return frozenset(read_text(path).split())
+    return frozenset()
+
+
+def _bytes(path: str) -> int | None:
+    """A size in bytes; None for ``max`` and for what is absent."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(read_text(path))
+    return None
+
+
+def _kernel() -> tuple[int, int]:
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int("".join(c for c in minor if c.isdigit()) or 0)

@@ -1,0 +1,232 @@
+"""A slice: the cgroup of one incarnation of a bot, from its making to its proven removal.
+
+Always two directories. The outer one carries the limits, the state attributes and the lock, and is frozen and killed; the
+processes live in ``main`` below it, so that the rule against internal processes never stands in the way of a bot that makes
+cgroups of its own.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
+from swarmcg.errors import CgroupError
+from swarmcg.keeper.keeper import write_attribute
+from swarmcg.resources import Plan, Step, settled
+
+__all__ = ["Slice"]
+
+_ATTRIBUTES: Final = ("intent", "running", "exit", "stopping")
+
+
+class Slice:
+    """One slice, held by its owner: the lock on its directory lives as long as somebody has the descriptor open.
+
+    Made by :meth:`create`, or by :meth:`adopt` for one that exists. For one thread at a time. After :meth:`close`
+    nothing but ``path`` may be used.
+    """
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path: Final = path
+        self.fd: Final = fd
+        self.cgroup: Final = Cgroup(path)
+
+    @classmethod
+    def create(cls, path: str, intent: dict[str, Any]) -> "Slice":
+        """Makes both directories, takes the lock and records the intent; all or nothing.
+
+        Raises CgroupError, or FileNotFoundError when the home vanished meanwhile (make it again).
+        """
+        with cgroup_errors("The slice could not be made", path):
+            try:
+                os.mkdir(path)
+            except FileNotFoundError as e:
+                raise _HomeVanished from e
+        try:
+            with cgroup_errors("The slice could not be made", path):
+                made = cls._open(path)
+        except CgroupError:
+            os.rmdir(path)
+            raise
+        try:
+            with cgroup_errors("The slice could not be made", path):
+                os.mkdir(f"{path}/main")
+                made.remember("intent", intent)
+        except CgroupError:
+            made.remove()
+            raise
+        return made
+
+    @classmethod
+    def adopt(cls, path: str) -> "Slice | None":
+        """The slice at a path if it has no owner; None if it has one or is gone. The caller owns it then."""
+        try:
+            return cls._open(path)
+        except (BlockingIOError, FileNotFoundError):
+            return None
+
+    @classmethod
+    def _open(cls, path: str) -> "Slice":
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            raise
+        return cls(path, fd)
+
+    def close(self) -> None:
+        """Lets the slice go, as it is."""
+        os.close(self.fd)
+
+    def remember(self, name: str, value: dict[str, Any]) -> None:
+        """Keeps a part of the state on the slice's directory. Raises OSError."""
+        write_attribute(self.fd, name, value)
+
+    def recall(self, name: str) -> dict[str, Any] | None:
+        """What :meth:`remember` or the keeper kept, or None."""
+        for namespace in ("trusted", "user"):
+            with contextlib.suppress(OSError, ValueError):
+                found: dict[str, Any] = json.loads(os.getxattr(self.fd, f"{namespace}.swarmcg.{name}"))
+                return found
+        return None
+
+    def apply(self, plan: Plan) -> dict[str, str]:
+        """Writes every step and reads it back; the values in force by file.
+
+        Raises CgroupError at the first one that the kernel refuses or takes differently; the caller removes the slice.
+        """
+        return {step.file: self._write(step) for step in plan.steps}
+
+    def _write(self, step: Step) -> str:
+        path = f"{self.path}/{step.file}"
+        with cgroup_errors(f"{step.field} could not be put in force", path, step.value):
+            self.cgroup.files.set_property(step.file, step.value)
+            shown = read_text(path)
+        if not settled(step.file, step.value, shown, page_size=os.sysconf("SC_PAGE_SIZE")):
+            raise CgroupError(
+                f"{step.field} was taken differently by the kernel",
+                path=path,
+                value=step.value,
+                cause=f"it reads back {shown!r}",
+                remedy="Ask for a value that this kernel can hold.",
+            )
+        return shown
+
+    def procs(self) -> int:
+        """An open descriptor of main's cgroup.procs, for a child to join by. The caller closes it."""
+        with cgroup_errors("The slice cannot be joined", f"{self.path}/main/cgroup.procs"):
+            return os.open(f"{self.path}/main/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def pids(self) -> list[int]:
+        """The processes of the slice and of every cgroup below it, as of now; more may be born while it reads."""
+        return [pid for directory in self._tree() for pid in _pids(directory)]
+
+    def populated(self) -> bool:
+        """Whether any process is left in the slice or below it. False also when the slice is gone."""
+        return self._event("populated")
+
+    def frozen(self) -> bool:
+        """Whether every process of the slice is frozen by now."""
+        return self._event("frozen")
+
+    def _event(self, key: str) -> bool:
+        try:
+            return bool(self.cgroup.files.events[key])
+        except FileNotFoundError:
+            return False
+
+    def freeze(self) -> None:
+        """Asks the kernel to freeze all; :meth:`frozen` tells when it has. Raises OSError."""
+        write_line(f"{self.path}/cgroup.freeze", "1")
+
+    def thaw(self) -> None:
+        """Lets all go on, also in cgroups below that the bot froze by itself."""
+        for directory in self._tree():
+            with contextlib.suppress(FileNotFoundError):
+                write_line(f"{directory}/cgroup.freeze", "0")
+
+    def can_kill(self) -> bool:
+        """Whether this kernel kills whole cgroups (cgroup.kill, since Linux 5.14)."""
+        return os.path.exists(f"{self.path}/cgroup.kill")
+
+    def kill(self) -> None:
+        """Kills every process at once, frozen, stopped and forking ones included. Raises OSError."""
+        write_line(f"{self.path}/cgroup.kill", "1")
+
+    def signal(self, *numbers: int) -> None:
+        """Sends the signals to every process of the slice, through pidfds, to none outside.
+
+        In a frozen slice nobody is missed; in one that forks meanwhile newborns may be.
+        """
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                self._signal(pid, numbers)
+
+    def _signal(self, pid: int, numbers: Iterable[int]) -> None:
+        pidfd = os.pidfd_open(pid)
+        try:
+            # The pid may have been used anew between the listing and pidfd_open: look again, now that it is held.
+            if self.holds(pid):
+                for number in numbers:
+                    signal.pidfd_send_signal(pidfd, number)
+        finally:
+            os.close(pidfd)
+
+    def holds(self, pid: int) -> bool:
+        """Whether the process is in this slice now."""
+        try:
+            where = read_text(f"/proc/{pid}/cgroup")
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        own = "/" + os.path.basename(self.path)
+        paths = [line.split(":", 2)[2] for line in where.splitlines() if line.startswith("0::")]
+        return any(f"{own}/" in f"{path}/" for path in paths)
+
+    def remove(self) -> None:
+        """Removes the slice and every cgroup below it, and lets it go. Raises CgroupError while it is populated."""
+        with cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."):
+            for directory in reversed(list(self._tree())):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(directory)
+        self.close()
+
+    def _tree(self) -> Iterator[str]:
+        """The slice and every cgroup below it, parents first."""
+        pending = [self.path]
+        while pending:
+            directory = pending.pop()
+            yield directory
+            pending.extend(_below(directory))
+
+
+class _HomeVanished(Exception):  # noqa: N818  never leaves this room
+    """The home was removed between looking and making."""
+
+
+def _below(directory: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        # Rootless, and the bot took our rights away from a cgroup that belongs to the same user: take them back.
+        os.chmod(directory, stat.S_IRWXU)
+        return [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+
+
+def _pids(directory: str) -> list[int]:
+    try:
+        pids = [int(line) for line in read_text(f"{directory}/cgroup.procs").splitlines()]
+    except OSError as e:
+        # A threaded cgroup does not list processes; the domain above it lists them all.
+        if e.errno in {errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP}:
+            return []
+        raise
+    return [pid for pid in pids if pid]  # 0 stands for a process of another pid namespace

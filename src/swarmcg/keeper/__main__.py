@@ -1,0 +1,120 @@
+"""The keeper's process: ``python -I -S …/keeper/__main__.py FD``, with one end of a socketpair as FD.
+
+Serves its owner's orders until there is no owner, no child and no slice left. When the owner vanishes while slices are left,
+an heir is started: an ordinary interpreter that takes the slices over, walks the stop ladder and reports.
+"""
+
+import os
+import select
+import signal
+import socket
+import sys
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from swarmcg.keeper.keeper import Keeper
+from swarmcg.keeper.spawn import Order
+from swarmcg.keeper.wire import Wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_HEIRS = 3
+"""How often an heir is started before the slices are left to ``swarmcg clean``."""
+
+
+class Service:
+    """Serves one owner at a time over its wire."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._wire = Wire(connection)
+        self._keeper = Keeper(self._tell)
+        self._slices: dict[str, int] = {}
+        self._heirs = 0
+
+    def run(self) -> None:
+        """Serves until nothing is left to do."""
+        poll = select.poll()
+        poll.register(self._keeper, select.POLLIN)
+        poll.register(self._wire, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._keeper.fileno() in ready:
+                self._keeper.dispatch()
+            if self._wire.fileno() in ready:
+                self._serve()
+            if self._wire.ended:
+                poll.unregister(self._wire)
+                self._wire.close()
+                if not self._slices or not self._bequeath():
+                    return
+                poll.register(self._wire, select.POLLIN)
+
+    def _serve(self) -> None:
+        for message, fds in self._wire.receive():
+            if message["do"] == "spawn":
+                self._spawn(message, fds)
+            elif message["do"] == "forget":
+                os.close(self._slices.pop(message["key"]))
+
+    def _spawn(self, message: "dict[str, Any]", fds: "list[int]") -> None:
+        slice_fd, procs, *stdio = fds
+        self._slices[message["key"]] = slice_fd
+        order = Order(
+            message["argv"],
+            message["env"],
+            procs=procs,
+            cwd=message["cwd"],
+            stdio=tuple(stdio) or None,  # type: ignore[arg-type]  three of them or none
+            oom_score_adj=message["oom_score_adj"],
+        )
+        self._keeper.spawn(message["key"], order, slice_fd)
+        for fd in (procs, *stdio):
+            os.close(fd)
+
+    def _tell(self, event: "dict[str, Any]", fds: "list[int]") -> None:
+        try:
+            self._wire.send(event, fds)
+        except (BrokenPipeError, ConnectionResetError, ValueError, OSError):
+            pass  # nobody listens: the attributes of the slice say the same to the heir
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _bequeath(self) -> bool:
+        """Starts an heir and gives it every slice; False when that has been tried often enough."""
+        self._heirs += 1
+        if self._heirs > _HEIRS:
+            return False
+        ours, theirs = socket.socketpair()
+        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        program = f"import sys; sys.path.append({package!r}); from swarmcg.supervisor.heir import main; main({{fd}})"
+        fd = os.dup2(theirs.fileno(), _free_descriptor(), inheritable=True)
+        os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program.format(fd=fd)], os.environ)
+        os.close(fd)
+        theirs.close()
+        self._wire = Wire(ours)
+        for key, slice_fd in self._slices.items():
+            self._tell({"event": "bequeathed", "key": key}, [os.dup(slice_fd)])
+        self._tell({"event": "bequeathed all"}, [])
+        return True
+
+
+def _free_descriptor() -> int:
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.close(fd)
+    return fd
+
+
+def main() -> None:
+    """The process, as started by a supervisor."""
+    # Its owner's terminal is none of its business; an owner's end is told by the wire, not by a signal.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Service(socket.socket(fileno=int(sys.argv[1]))).run()
+
+
+if __name__ == "__main__":
+    main()

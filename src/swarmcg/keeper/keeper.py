@@ -1,0 +1,164 @@
+"""The parent of the bots: forks them, reaps them, and tells whoever owns them. Decides nothing."""
+
+import errno
+import json
+import os
+import select
+import signal
+import time
+
+from swarmcg.keeper.refusal import fork_refused_by
+from swarmcg.keeper.spawn import Birth, Order, birth, start_time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Tell = Callable[[dict[str, Any], list[int]], None]
+
+__all__ = ["Keeper", "write_attribute"]
+
+
+class Child:
+    """One main process of a bot, from its fork until it is reaped."""
+
+    def __init__(self, key: str, slice_fd: int, born: Birth, pidfd: int) -> None:
+        self.key = key
+        self.slice_fd = slice_fd
+        self.born = born
+        self.pidfd = pidfd
+
+
+class Keeper:
+    """Children of one home. For one thread; no other thread may exist in its process.
+
+    ``tell`` is called with each event and its descriptors, from :meth:`spawn` or :meth:`dispatch`:
+
+    - ``started`` {key, pid, start_time}: the program was executed; with a pidfd, which the callee owns.
+    - ``failed`` {key, step, errno, cause, path}: nothing runs; the child, if there was one, is reaped.
+    - ``ended`` {key, exit_code, signal, at}: the main process is reaped. Its slice may still hold others.
+
+    State is in the slice before it is told: the attribute ``running`` before the program is executed, ``exit`` before
+    the process is reaped. So whoever takes over from a dead owner finds both.
+    """
+
+    def __init__(self, tell: "Tell") -> None:
+        self._tell = tell
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._children: dict[str, Child] = {}
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable when :meth:`dispatch` has something to do."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Forgets everything; children that still run go on."""
+        for fd in list(self._watched):
+            self._unwatch(fd)
+        self._epoll.close()
+
+    def __len__(self) -> int:
+        return len(self._children)
+
+    def spawn(self, key: str, order: Order, slice_fd: int) -> None:
+        """Starts ``order`` in the slice whose directory ``slice_fd`` is; the outcome is told. Takes no descriptor over.
+
+        The keeper reads ``slice_fd`` until the child is reaped.
+        """
+        try:
+            born = birth(order)
+        except OSError as e:
+            cause, path = fork_refused_by() if e.errno == errno.EAGAIN else (None, None)
+            self._tell({"event": "failed", "key": key, "step": "fork", "errno": e.errno, "cause": cause, "path": path}, [])
+            return
+        try:
+            self._hold(key, born, slice_fd)
+        except OSError as e:
+            self._abort(born)
+            self._tell({"event": "failed", "key": key, "step": "keep", "errno": e.errno, "cause": None, "path": None}, [])
+
+    def dispatch(self) -> None:
+        """Handles every event that is pending now. Does not block."""
+        for fd, _ in self._epoll.poll(0):
+            handle = self._watched.get(fd)
+            if handle is not None:
+                handle()
+
+    def _hold(self, key: str, born: Birth, slice_fd: int) -> None:
+        started = start_time(born.pid)
+        running = {"pid": born.pid, "start_time": started, "at": time.time(), "keeper": os.getpid()}
+        write_attribute(slice_fd, "running", running)
+        child = Child(key, slice_fd, born, os.pidfd_open(born.pid))
+        self._children[key] = child
+        self._watch(born.errors, lambda: self._settle(child, started))
+        born.release()
+
+    def _abort(self, born: Birth) -> None:
+        os.kill(born.pid, signal.SIGKILL)
+        os.waitpid(born.pid, 0)
+        born.release()
+        os.close(born.errors)
+
+    def _settle(self, child: Child, started: int) -> None:
+        """The error pipe spoke: the program runs, or a step failed."""
+        self._unwatch(child.born.errors)
+        trouble = child.born.trouble()
+        if trouble is None:
+            told = {"event": "started", "key": child.key, "pid": child.born.pid, "start_time": started}
+            self._tell(told, [os.dup(child.pidfd)])
+            self._watch(child.pidfd, lambda: self._reap(child))
+            return
+        step, number = trouble
+        ended = self._bury(child)
+        cause = f"it was ended by signal {ended['signal']}" if ended["signal"] else None
+        self._tell({"event": "failed", "key": child.key, "step": step, "errno": number, "cause": cause, "path": None}, [])
+
+    def _reap(self, child: Child) -> None:
+        status = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if status is None:
+            return
+        self._unwatch(child.pidfd)
+        ended = {"at": time.time(), **_verdict(status)}
+        try:
+            write_attribute(child.slice_fd, "exit", ended)
+        except OSError:
+            ended["unrecorded"] = True  # the owner still learns it; only an heir would not
+        self._bury(child)
+        self._tell({"event": "ended", "key": child.key, **ended}, [])
+
+    def _bury(self, child: Child) -> "dict[str, Any]":
+        status = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED)
+        os.close(child.pidfd)
+        del self._children[child.key]
+        assert status is not None  # noqa: S101  without WNOHANG there is always a status
+        return _verdict(status)
+
+    def _watch(self, fd: int, handle: "Callable[[], None]") -> None:
+        self._watched[fd] = handle
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        del self._watched[fd]
+        self._epoll.unregister(fd)
+
+
+def write_attribute(slice_fd: int, name: str, value: "dict[str, Any]") -> None:
+    """Keeps a part of a slice's state on its directory: ``trusted.`` attributes as root, ``user.`` ones otherwise.
+
+    Both kinds vanish with the directory. cgroupfs has user attributes since Linux 5.7, trusted ones since 3.7.
+    """
+    text = json.dumps(value).encode()
+    try:
+        os.setxattr(slice_fd, f"trusted.swarmcg.{name}", text)
+    except PermissionError:
+        os.setxattr(slice_fd, f"user.swarmcg.{name}", text)
+
+
+def _verdict(status: "os.waitid_result") -> "dict[str, Any]":
+    exited = status.si_code == os.CLD_EXITED
+    return {
+        "exit_code": status.si_status if exited else None,
+        "signal": None if exited else status.si_status,
+    }

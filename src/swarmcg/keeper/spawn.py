@@ -1,0 +1,184 @@
+"""Starts one command inside its cgroup: fork, join, exec. Only for processes with a single thread.
+
+The child joins its cgroup by writing ``0`` to ``cgroup.procs`` before it does anything else, so every process that it ever
+makes is born inside. Python code runs in the forked child, which is sound only because no other thread can have held
+a lock at the time of the fork. A step that fails comes back by name and errno over a pipe that exec closes.
+
+``clone3(CLONE_INTO_CGROUP)`` would be faster, but kills the child before its first instruction when caller and target have seen
+different numbers of ``cgroup.kill`` writes (Linux 6.1 and 6.18); joining by ``cgroup.procs`` cannot meet that.
+"""
+
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Birth", "Order", "birth", "executed", "start_time"]
+
+PF_FORKNOEXEC = 0x40
+"""Forked but never executed a program (include/linux/sched.h); cleared by exec before it closes descriptors."""
+
+
+class Order:
+    """What to start, and how its process differs from the keeper.
+
+    ``stdio`` are descriptors for 0, 1 and 2, or None to inherit them. ``service`` starts a session of its own with every
+    signal at its default, the CPU affinity that the cpuset allows and oom_score_adj 0; without it the process stays in the
+    caller's session and only what Python changed (SIGPIPE, SIGXFSZ, the signal mask) is put back, as exec would have it.
+    """
+
+    def __init__(
+        self,
+        argv: "Sequence[str]",
+        env: "Mapping[str, str]",
+        *,
+        procs: int,
+        cwd: str | None = None,
+        stdio: "tuple[int, int, int] | None" = None,
+        service: bool = True,
+        mask: "Sequence[int]" = (),
+        oom_score_adj: int | None = None,
+    ) -> None:
+        self.argv = list(argv)
+        self.env = dict(env)
+        self.procs = procs
+        self.cwd = cwd
+        self.stdio = stdio
+        self.service = service
+        self.mask = mask
+        self.oom_score_adj = oom_score_adj
+
+
+class Birth:
+    """A child between fork and exec: held at the gate until :meth:`release`, its troubles readable from ``errors``."""
+
+    def __init__(self, pid: int, errors: int, gate: int) -> None:
+        self.pid = pid
+        self.errors = errors
+        self._gate = gate
+
+    def release(self) -> None:
+        """Lets the child go on to exec; without it the child ends when the gate is closed."""
+        try:
+            os.write(self._gate, b"1")
+        except BrokenPipeError:
+            pass  # the child failed an earlier step or was killed: errors tells
+        finally:
+            os.close(self._gate)
+
+    def trouble(self) -> "tuple[str, int] | None":
+        """The step that failed and its errno, or None when the program was executed. Blocks until either is known."""
+        said = os.read(self.errors, 512)
+        os.close(self.errors)
+        if said:
+            step, _, number = said.decode().partition(" ")
+            return step, int(number)
+        return None if executed(self.pid) else ("killed before exec", 0)
+
+
+def birth(order: Order) -> Birth:
+    """Forks a child that joins its cgroup and waits at the gate. Raises OSError of fork(2) or pipe(2)."""
+    errors, tell = os.pipe()
+    gate, release = os.pipe()
+    try:
+        pid = os.fork()
+    except BaseException:
+        for fd in (errors, tell, gate, release):
+            os.close(fd)
+        raise
+    if pid == 0:
+        os.close(release)
+        _become(order, gate, tell)
+    os.close(tell)
+    os.close(gate)
+    return Birth(pid, errors, release)
+
+
+def _become(order: Order, gate: int, tell: int) -> None:
+    """In the child: every step up to exec, in order. Never returns."""
+    step = "join"
+    try:
+        for step, act in _STEPS:
+            act(order)
+        step = "gate"
+        if os.read(gate, 1) == b"1":
+            step = "exec"
+            os.execvpe(order.argv[0], order.argv, order.env)  # noqa: S606  no shell wanted
+    except OSError as e:
+        os.write(tell, f"{step} {e.errno or 0}".encode())
+    except BaseException as e:  # noqa: BLE001  whatever it is, the parent's code must not run in the child
+        os.write(tell, f"{step}:{type(e).__name__} 0".encode())
+    finally:
+        os._exit(127)
+
+
+def _join(order: Order) -> None:
+    os.write(order.procs, b"0")
+
+
+def _session(order: Order) -> None:
+    if order.service:
+        os.setsid()
+
+
+def _affinity(order: Order) -> None:
+    # An affinity that the parent inherited outlives the cpuset: ask for all, the kernel cuts it to what is allowed.
+    if order.service:
+        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+
+
+def _oom_score(order: Order) -> None:
+    if order.oom_score_adj is None:
+        return
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
+        f.write(str(order.oom_score_adj))
+
+
+def _stdio(order: Order) -> None:
+    for target, fd in enumerate(order.stdio or ()):
+        os.dup2(fd, target, inheritable=True)
+
+
+def _directory(order: Order) -> None:
+    if order.cwd is not None:
+        os.chdir(order.cwd)
+
+
+def _signals(order: Order) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() if order.service else (signal.SIGPIPE, signal.SIGXFSZ):
+        if number not in {signal.SIGKILL, signal.SIGSTOP}:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, order.mask)
+
+
+_STEPS = (
+    ("join", _join),
+    ("setsid", _session),
+    ("sched_setaffinity", _affinity),
+    ("oom_score_adj", _oom_score),
+    ("chdir", _directory),
+    ("stdio", _stdio),
+    ("signals", _signals),
+)
+
+
+def _stat(pid: int) -> "list[str]":
+    """The fields of /proc/PID/stat from the state on (field 3 of proc(5) is element 0)."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+        return f.read().rpartition(") ")[2].split()
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot; with the pid it names a process for good."""
+    return int(_stat(pid)[19])
+
+
+def executed(pid: int) -> bool:
+    """Whether the process has executed a program since it was forked; True also for one that is gone altogether."""
+    try:
+        return not int(_stat(pid)[6]) & PF_FORKNOEXEC
+    except (FileNotFoundError, ProcessLookupError):
+        return True
