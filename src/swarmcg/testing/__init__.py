@@ -1,0 +1,38 @@
+"""For the tests of those who use swarmcg: a bot that is none, and a Swarming server on loopback with a small
+bot.
+
+The names are resolved on first use, so that :class:`FakeBot` alone does not load an HTTP server.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from swarmcg.testing.fake_bot import FakeBot as FakeBot
+    from swarmcg.testing.package import small_bot_version as small_bot_version, small_bot_zip as small_bot_zip
+    from swarmcg.testing.server import SwarmingServer as SwarmingServer
+    from swarmcg.testing.tasks import Event as Event, Task as Task
+
+_HOMES = {
+    "Event": "tasks",
+    "FakeBot": "fake_bot",
+    "SwarmingServer": "server",
+    "Task": "tasks",
+    "small_bot_version": "package",
+    "small_bot_zip": "package",
+}
+
+__all__ = [*_HOMES]  # noqa: PLE0604  the names above
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    from importlib import import_module  # noqa: PLC0415  only when a name is first used
+
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
