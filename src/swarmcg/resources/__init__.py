@@ -1,5 +1,43 @@
 """What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here touches the host."""
 
 from swarmcg.resources.abilities import Abilities, Disk, Lack
+from swarmcg.resources.devices import DeviceRules
+from swarmcg.resources.plan import Plan, Step, plan
+from swarmcg.resources.readback import settled
+from swarmcg.resources.spec import (
+    BlockIO,
+    Cpu,
+    Device,
+    HugepageLimit,
+    InterfacePriority,
+    LinuxResources,
+    Memory,
+    Network,
+    Pids,
+    Rdma,
+    ThrottleDevice,
+    WeightDevice,
+)
 
-__all__ = ["Abilities", "Disk", "Lack"]
+__all__ = [
+    "Abilities",
+    "BlockIO",
+    "Cpu",
+    "Device",
+    "DeviceRules",
+    "Disk",
+    "HugepageLimit",
+    "InterfacePriority",
+    "Lack",
+    "LinuxResources",
+    "Memory",
+    "Network",
+    "Pids",
+    "Plan",
+    "Rdma",
+    "Step",
+    "ThrottleDevice",
+    "WeightDevice",
+    "plan",
+    "settled",
+]
