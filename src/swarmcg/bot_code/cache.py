@@ -58,7 +58,8 @@ class Cache:
         did. Raises BotCodeError, and what ``chunks`` raises; then nothing of it is left.
         """
         try:
-            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            _make(os.path.dirname(self.directory))
+            _make(self.directory)
             if not _is_ours_alone(self.directory):
                 raise _open_to_others(self.directory, source)
             with _incoming(self.directory) as (path, file):
@@ -232,19 +233,34 @@ def _remove_unused(path: str) -> None:
             _remove(path)
 
 
-def _lock(file: IO[bytes], *, exclusive: bool) -> bool:
-    """Takes a lock that goes with the descriptor; False when another process holds one against it. Never
-    waits.
-    """
-    if sys.platform == "win32":
-        return True  # there an open file cannot be removed anyway
-    import fcntl  # noqa: PLC0415  not there on Windows
+if sys.platform == "win32":
 
-    try:
-        fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    def _lock(_file: IO[bytes], *, exclusive: bool) -> bool:  # noqa: ARG001  the other platforms' signature
+        """Nothing to take: there a file that is open cannot be removed."""
+        return True
+
+    def _is_ours_alone(directory: str) -> bool:
+        """Whether it is a directory: who may write to it is not looked at there."""
+        return os.path.isdir(directory)
+
+else:
+    import fcntl
+
+    def _lock(file: IO[bytes], *, exclusive: bool) -> bool:
+        """Takes a lock that goes with the descriptor; False when another one is in the way. Never waits."""
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _is_ours_alone(directory: str) -> bool:
+        """Whether nobody but us and root can put anything there: code out of it is run with our rights."""
+        try:
+            found = os.stat(directory)
+        except OSError:
+            return False
+        return found.st_uid in {0, os.geteuid()} and not found.st_mode & 0o022
 
 
 def _age(path: str) -> float:
@@ -255,22 +271,19 @@ def _age(path: str) -> float:
         return float("inf")
 
 
+def _make(directory: str) -> None:
+    """Makes the directory if it is not there, whatever the umask is: others may read it, and only read it."""
+    try:
+        os.makedirs(directory, mode=0o755)
+        os.chmod(directory, 0o755)
+    except FileExistsError:
+        if not os.path.isdir(directory):
+            raise
+
+
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _is_ours_alone(directory: str) -> bool:
-    """Whether nobody but us and root can put something into the directory. Code out of it is run as we
-    are.
-    """
-    if sys.platform == "win32":
-        return os.path.isdir(directory)
-    try:
-        found = os.stat(directory)
-    except OSError:
-        return False
-    return found.st_uid in {0, os.geteuid()} and not found.st_mode & 0o022
 
 
 def _open_to_others(directory: str, source: str) -> BotCodeError:

@@ -4,10 +4,7 @@ This module loads urllib and is itself loaded only for a download.
 """
 
 import contextlib
-import copy
-import functools
 import http.client
-import io
 import ssl
 import urllib.error
 import urllib.parse
@@ -15,26 +12,17 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from swarmcg.bot_code.patience import tamed
 from swarmcg.errors import BotCodeError, ConfigError
 
 if TYPE_CHECKING:
-    import socket
-
     from swarmcg.bot_code.attempts import Limits
 
 __all__ = ["Answer", "Deadline", "Passing", "Session", "entry_address"]
 
 _CHUNK: Final = 1 << 16
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_OUR_OWN_WORK: Final = (
-    urllib.request.HTTPRedirectHandler,
-    urllib.request.FTPHandler,
-    urllib.request.FileHandler,
-    urllib.request.DataHandler,
-)
-"""What an opener does by default and this one must not: follow redirects, and open anything but http and
-https."""
-
+_URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
 _NAMES_THE_CALLER: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -150,7 +138,7 @@ class Session:
         self._deadline: Final = deadline
         base = urllib.request.build_opener() if opener is None else opener
         self._headers: Final = list(base.addheaders)
-        self._opener: Final = _tamed(base, self._patience)
+        self._opener: Final = tamed(base, self._patience)
 
     @contextlib.contextmanager
     def get(self, target: str) -> Iterator[Answer]:
@@ -275,76 +263,6 @@ class Session:
         return "Check the URL, and the server's logs for this request."
 
 
-_URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
-
-
 def _origin(address: str) -> tuple[str, str]:
     parts = urllib.parse.urlsplit(address)
     return parts.scheme, parts.netloc.lower()
-
-
-def _tamed(
-    base: urllib.request.OpenerDirector, patience: Callable[[], float]
-) -> urllib.request.OpenerDirector:
-    """An opener with copies of the handlers of another, but without its redirects, and with patience while
-    reading.
-
-    The copies share passwords, cookies and TLS contexts with the originals; the original stays as it is.
-    """
-    opener = urllib.request.OpenerDirector()
-    # typeshed does not know the list of handlers, which is there since Python 2.
-    for original in base.handlers:  # type: ignore[attr-defined]
-        if isinstance(original, _OUR_OWN_WORK):
-            continue
-        handler: Any = copy.copy(original)
-        if isinstance(original, urllib.request.AbstractHTTPHandler):
-            handler.do_open = functools.partial(_do_open, handler.do_open, patience)
-        opener.add_handler(handler)
-    return opener
-
-
-def _do_open(
-    do_open: Callable[..., Any],
-    patience: Callable[[], float],
-    connection_class: Callable[..., Any],
-    *args: Any,
-    **how: Any,
-) -> Any:
-    def connection(*where: Any, **parameters: Any) -> Any:
-        made = connection_class(*where, **parameters)
-        made.response_class = functools.partial(_PatientResponse, patience)
-        return made
-
-    return do_open(connection, *args, **how)
-
-
-class _PatientResponse(http.client.HTTPResponse):
-    """A response that asks before each read, headers included, how long it may take.
-
-    A time-out of the socket alone would start anew with every byte.
-    """
-
-    def __init__(self, patience: Callable[[], float], sock: "socket.socket", *args: Any, **how: Any) -> None:
-        super().__init__(sock, *args, **how)
-        self.fp = io.BufferedReader(_PatientReader(patience, sock, self.fp.detach()))
-
-
-class _PatientReader(io.RawIOBase):
-    def __init__(self, patience: Callable[[], float], sock: "socket.socket", raw: Any) -> None:
-        super().__init__()
-        self._patience: Final = patience
-        self._sock: Final = sock
-        self._raw: Final = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._patience())
-        size: int | None = self._raw.readinto(buffer)
-        return size
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()

@@ -22,6 +22,7 @@ __all__ = ["SwarmingServer", "main"]
 
 _API: Final = "/swarming/api/v1/bot/"
 _NO_TOKEN: Final = {"service_account": "none", "expiry": 0}
+_ZIP_HEADERS: Final = {"Content-Type": "application/octet-stream", "Cache-Control": "public, max-age=3600"}
 _MOST_BODY: Final = 128 << 20
 
 
@@ -152,11 +153,10 @@ class SwarmingServer:
         return Reply(404, b"not found\n")
 
     def _bot_code(self, path: str, query: str) -> Reply:
-        """The zip at the address of the live version, without a query; from anywhere else a redirect to there."""
+        """The zip at the live version's address, without a query; from anywhere else a redirect to there."""
         live = f"{_API}bot_code/{self.version}"
         if path == live and not query:
-            kind = {"Content-Type": "application/octet-stream", "Cache-Control": "public, max-age=3600"}
-            return Reply(200, self.zip, kind)
+            return Reply(200, self.zip, _ZIP_HEADERS)
         asked = urllib.parse.parse_qs(query).get("bot_id", [""])[0]
         if asked in self._forbidden:
             return Reply(403, b"this bot may not have the code\n")
