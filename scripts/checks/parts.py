@@ -1,0 +1,159 @@
+"""The parts of scripts/test, in the order in which they run. Each is a function that says how it went."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from checks import debian, machine
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CACHE: Final = ROOT / ".cache"
+# What is checked for which platform: tests and scripts are for Linux, the package can be imported everywhere.
+PLATFORMS: Final = {"linux": (), "darwin": ("src",), "win32": ("src",)}
+TIERS: Final = ("unit", "host", "kernel")
+NO_TESTS_COLLECTED: Final = 5  # pytest's exit status
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a part went, and why it did not run or what failed in it."""
+
+    state: Literal["passed", "failed", "cannot run"]
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line asked for."""
+
+    pytest_options: tuple[str, ...] = ()
+
+
+PASSED: Final = Outcome("passed")
+
+
+def in_ci() -> bool:
+    """Whether a part that cannot run counts as failed."""
+    return os.environ.get("CI") == "true"
+
+
+def lint(_settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """Ruff's rules and format, and shellcheck for the shell scripts."""
+    failed = [
+        *_failures("ruff check", [sys.executable, "-m", "ruff", "check"]),
+        *_failures("ruff format", [sys.executable, "-m", "ruff", "format", "--check"]),
+    ]
+    if debian.provide("shellcheck", "shellcheck"):
+        failed += _failures("shellcheck", ["shellcheck", *_shell_scripts()])
+    elif in_ci():
+        failed.append("shellcheck is missing")
+    return _judged(failed)
+
+
+def types(_settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """Mypy for each platform that the code is written for, at the same time, each with a cache of its own."""
+    with ThreadPoolExecutor() as pool:
+        runs = list(pool.map(_mypy, PLATFORMS))
+    for platform, run in zip(PLATFORMS, runs, strict=True):
+        print(f"{platform}: {run.stdout.strip()}", flush=True)
+    return _judged([platform for platform, run in zip(PLATFORMS, runs, strict=True) if run.returncode])
+
+
+def unit(settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """Tests that need neither root nor cgroups."""
+    return _tier("unit", settings)
+
+
+def host(settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """Tests on this machine's own kernel."""
+    obstacle = machine.no_writable_cgroup2()
+    return Outcome("cannot run", obstacle) if obstacle else _tier("host", settings)
+
+
+def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
+    """The tiers' coverage put together, held against fail_under when all of them ran."""
+    data = [str(directory) for tier in TIERS if any((directory := CACHE / "coverage" / tier).glob("data*"))]
+    if not data:
+        return Outcome("cannot run", "no tier has left coverage data yet")
+    merged = {"COVERAGE_FILE": str(CACHE / "coverage" / "merged")}
+    tool = [sys.executable, "-m", "coverage"]
+    failed = _failures("combine", [*tool, "combine", "--quiet", "--keep", *data], merged)
+    missing = [tier for tier in TIERS if tier not in ran]
+    threshold = ["--fail-under=0"] if missing else []
+    failed += _failures("report", [*tool, "report", *threshold], merged)
+    if missing and not failed:
+        return Outcome(
+            "passed", f"not held against fail_under: {', '.join(missing)} did not pass in this run"
+        )
+    return _judged(failed)
+
+
+def _mypy(platform: str) -> subprocess.CompletedProcess[str]:
+    cache = str(CACHE / "mypy" / platform)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--platform",
+        platform,
+        "--cache-dir",
+        cache,
+        *PLATFORMS[platform],
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def _tier(name: str, settings: Settings) -> Outcome:
+    if not any((ROOT / "tests" / name).rglob("test_*.py")):
+        return Outcome("passed", "there are no tests yet")
+    data = CACHE / "coverage" / name
+    shutil.rmtree(data, ignore_errors=True)
+    data.mkdir(parents=True)
+    command = [
+        sys.executable,
+        "-m",
+        "coverage",
+        "run",
+        "-m",
+        "pytest",
+        f"tests/{name}",
+        *settings.pytest_options,
+    ]
+    return _judged(_failures("pytest", command, {"COVERAGE_FILE": str(data / "data")}))
+
+
+def _shell_scripts() -> list[str]:
+    candidates = [*(ROOT / ".ci").iterdir(), *(ROOT / "scripts").rglob("*")]
+    return [str(path) for path in candidates if path.is_file() and _is_shell(path)]
+
+
+def _is_shell(path: Path) -> bool:
+    with path.open("rb") as file:
+        first = file.readline()
+    return first.startswith(b"#!") and first.split()[-1].endswith(b"sh")
+
+
+def _failures(what: str, command: list[str], environment: dict[str, str] | None = None) -> list[str]:
+    status = subprocess.run(command, cwd=ROOT, check=False, env=os.environ | (environment or {})).returncode
+    return [f"{what} ended with {status}"] if status else []
+
+
+def _judged(failed: list[str]) -> Outcome:
+    return Outcome("failed", "; ".join(failed)) if failed else PASSED
+
+
+PARTS: Final[dict[str, Callable[[Settings, frozenset[str]], Outcome]]] = {
+    "lint": lint,
+    "types": types,
+    "unit": unit,
+    "host": host,
+    "coverage": coverage,
+}
