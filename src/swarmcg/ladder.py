@@ -115,10 +115,6 @@ class Ladder:
         self.rung, self.due = Rung.GONE, None
         return (Act.FINISH,)
 
-    def kill(self, now: float) -> tuple[Act, ...]:
-        """Skips the rest of the grace period."""
-        return self._kill(now) if self.rung in _STEADY | _ASKED else ()
-
     def tick(self, now: float) -> tuple[Act, ...]:
         """Time has passed; does nothing before ``due``."""
         if self.due is None or now < self.due:

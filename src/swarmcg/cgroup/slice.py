@@ -10,8 +10,10 @@ import errno
 import fcntl
 import json
 import os
+import select
 import signal
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -159,6 +161,30 @@ class Slice:
     def kill(self) -> None:
         """Kills every process at once, frozen, stopped and forking ones included. Raises OSError."""
         write_line(f"{self.path}/cgroup.kill", "1")
+
+    def end_all(self) -> None:
+        """Kills every process by the means of this kernel; newborns of a forking slice may need another call without cgroup.kill."""
+        if self.can_kill():
+            self.kill()
+            return
+        self.freeze()
+        try:
+            self.signal(signal.SIGKILL)
+        finally:
+            self.thaw()
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Waits until no process is left, at most ``timeout`` seconds; whether that is so."""
+        fd = os.open(f"{self.path}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLPRI)
+            end = time.monotonic() + timeout
+            while b"populated 1" in os.pread(fd, 4096, 0) and (left := end - time.monotonic()) > 0:
+                poll.poll(left * 1000)
+            return b"populated 0" in os.pread(fd, 4096, 0)
+        finally:
+            os.close(fd)
 
     def signal(self, *numbers: int) -> None:
         """Sends the signals to every process of the slice, through pidfds, to none outside.

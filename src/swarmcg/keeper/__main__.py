@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_HEIR = "import sys; sys.path.append({package!r}); from swarmcg.supervisor.heir import main; main({fd})"
 _HEIRS = 3
 """How often an heir is started before the slices are left to ``swarmcg clean``."""
 
@@ -60,24 +62,26 @@ class Service:
                 os.close(self._slices.pop(message["key"]))
 
     def _spawn(self, message: "dict[str, Any]", fds: "list[int]") -> None:
-        slice_fd, procs, *stdio = fds
-        self._slices[message["key"]] = slice_fd
+        slice_fd = fds.pop() if message["record"] else None
+        if slice_fd is not None:
+            self._slices[message["key"]] = slice_fd
+        procs, *stdio = fds
         order = Order(
             message["argv"],
             message["env"],
             procs=procs,
             cwd=message["cwd"],
-            stdio=tuple(stdio) or None,  # type: ignore[arg-type]  three of them or none
+            stdio=(stdio[0], stdio[1], stdio[2]),
             oom_score_adj=message["oom_score_adj"],
         )
         self._keeper.spawn(message["key"], order, slice_fd)
-        for fd in (procs, *stdio):
+        for fd in fds:
             os.close(fd)
 
     def _tell(self, event: "dict[str, Any]", fds: "list[int]") -> None:
         try:
             self._wire.send(event, fds)
-        except (BrokenPipeError, ConnectionResetError, ValueError, OSError):
+        except OSError:
             pass  # nobody listens: the attributes of the slice say the same to the heir
         finally:
             for fd in fds:
@@ -89,23 +93,15 @@ class Service:
         if self._heirs > _HEIRS:
             return False
         ours, theirs = socket.socketpair()
-        package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        program = f"import sys; sys.path.append({package!r}); from swarmcg.supervisor.heir import main; main({{fd}})"
-        fd = os.dup2(theirs.fileno(), _free_descriptor(), inheritable=True)
-        os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program.format(fd=fd)], os.environ)
-        os.close(fd)
+        theirs.set_inheritable(True)
+        program = _HEIR.format(package=_PACKAGE, fd=theirs.fileno())
+        os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
         theirs.close()
         self._wire = Wire(ours)
         for key, slice_fd in self._slices.items():
-            self._tell({"event": "bequeathed", "key": key}, [os.dup(slice_fd)])
+            self._tell({"event": "bequeathed", "key": key, "path": os.readlink(f"/proc/self/fd/{slice_fd}")}, [os.dup(slice_fd)])
         self._tell({"event": "bequeathed all"}, [])
         return True
-
-
-def _free_descriptor() -> int:
-    fd = os.open(os.devnull, os.O_RDONLY)
-    os.close(fd)
-    return fd
 
 
 def main() -> None:

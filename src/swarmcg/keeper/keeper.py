@@ -1,5 +1,6 @@
 """The parent of the bots: forks them, reaps them, and tells whoever owns them. Decides nothing."""
 
+import contextlib
 import errno
 import json
 import os
@@ -23,7 +24,7 @@ __all__ = ["Keeper", "write_attribute"]
 class Child:
     """One main process of a bot, from its fork until it is reaped."""
 
-    def __init__(self, key: str, slice_fd: int, born: Birth, pidfd: int) -> None:
+    def __init__(self, key: str, slice_fd: "int | None", born: Birth, pidfd: int) -> None:
         self.key = key
         self.slice_fd = slice_fd
         self.born = born
@@ -62,10 +63,11 @@ class Keeper:
     def __len__(self) -> int:
         return len(self._children)
 
-    def spawn(self, key: str, order: Order, slice_fd: int) -> None:
+    def spawn(self, key: str, order: Order, slice_fd: "int | None") -> None:
         """Starts ``order`` in the slice whose directory ``slice_fd`` is; the outcome is told. Takes no descriptor over.
 
-        The keeper reads ``slice_fd`` until the child is reaped.
+        The keeper uses ``slice_fd`` until the child is reaped. It is None for a helper of the bot, whose state nobody
+        needs.
         """
         try:
             born = birth(order)
@@ -86,10 +88,10 @@ class Keeper:
             if handle is not None:
                 handle()
 
-    def _hold(self, key: str, born: Birth, slice_fd: int) -> None:
+    def _hold(self, key: str, born: Birth, slice_fd: "int | None") -> None:
         started = start_time(born.pid)
-        running = {"pid": born.pid, "start_time": started, "at": time.time(), "keeper": os.getpid()}
-        write_attribute(slice_fd, "running", running)
+        if slice_fd is not None:
+            write_attribute(slice_fd, "running", {"pid": born.pid, "start_time": started, "at": time.time()})
         child = Child(key, slice_fd, born, os.pidfd_open(born.pid))
         self._children[key] = child
         self._watch(born.errors, lambda: self._settle(child, started))
@@ -121,10 +123,9 @@ class Keeper:
             return
         self._unwatch(child.pidfd)
         ended = {"at": time.time(), **_verdict(status)}
-        try:
-            write_attribute(child.slice_fd, "exit", ended)
-        except OSError:
-            ended["unrecorded"] = True  # the owner still learns it; only an heir would not
+        if child.slice_fd is not None:
+            with contextlib.suppress(OSError):  # the owner still learns it; only an heir would not
+                write_attribute(child.slice_fd, "exit", ended)
         self._bury(child)
         self._tell({"event": "ended", "key": child.key, **ended}, [])
 

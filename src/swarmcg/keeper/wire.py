@@ -24,6 +24,7 @@ _SIZE_BITS = 26  # of the length; the upper six bits count the descriptors
 _MOST_BYTES = (1 << _SIZE_BITS) - 1
 _CONTROL = socket.CMSG_SPACE(63 * 4)
 _CHUNK = 65536
+_FLAGS = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
 
 
 class Wire:
@@ -57,7 +58,7 @@ class Wire:
     def receive(self) -> "Iterator[tuple[dict[str, Any], list[int]]]":
         """Reads once, and yields every message that is complete by then with its descriptors.
 
-        Sets ``ended`` at the end of file. On a non-blocking socket without data it yields nothing.
+        Never blocks: without data it yields nothing. Sets ``ended`` at the end of file.
         """
         self._fill()
         while len(self._bytes) >= _HEAD.size:
@@ -74,7 +75,7 @@ class Wire:
 
     def _fill(self) -> None:
         try:
-            data, controls, _, _ = self._socket.recvmsg(_CHUNK, _CONTROL, socket.MSG_CMSG_CLOEXEC)
+            data, controls, _, _ = self._socket.recvmsg(_CHUNK, _CONTROL, _FLAGS)
         except BlockingIOError:
             return
         except ConnectionResetError:

@@ -1,0 +1,275 @@
+"""Starts a Swarming bot: its code is downloaded, its slice made, its process born inside; or nothing is left of the attempt."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from swarmcg import bot_code
+from swarmcg.bot import Config, OnUnenforceable
+from swarmcg.cgroup.home import find_home
+from swarmcg.errors import ConfigError, StateError
+from swarmcg.places import places
+from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.launch import Launch
+
+if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
+
+__all__ = ["Starter", "bot_environment"]
+
+_PASSED_ON: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "DOCKER_HOST_HOSTNAME"}
+_LOCK_FILE: Final = "swarming.lck"
+
+
+class Starter:
+    """Starts bots of one Swarming server, each in a slice of its own.
+
+    The first start makes a small supervisor process with a keeper, which own the slices; when this process dies, they end its
+    bots by the stop ladder. May be used from any thread, and as a context manager that ends all of its bots.
+
+    ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup for the slices, else
+    one is found; ``enter_home`` allows moving this process into a leaf of its own delegated cgroup. ``cache_directory`` is shared
+    by all bots of the host (None: the user's or the system's own).
+    """
+
+    def __init__(
+        self,
+        swarming_url: str,
+        *,
+        opener: "OpenerDirector | None" = None,
+        home: str | os.PathLike[str] | None = None,
+        enter_home: bool = False,
+        cache_directory: str | os.PathLike[str] | None = None,
+        report_file: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._url: Final = swarming_url
+        self._opener: Final = opener
+        self._home: Final = None if home is None else os.fspath(home)
+        self._enter_home: Final = enter_home
+        self._cache: Final = os.fspath(cache_directory) if cache_directory is not None else places().cache
+        self._report_file: Final = None if report_file is None else os.path.abspath(report_file)
+        self._lock: Final = threading.Lock()
+        self._connection: Connection | None = None
+
+    def start(self, config: Config) -> SupervisedBot:
+        """Downloads the bot's code and starts it. Returns when its program runs.
+
+        Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError, UnenforceableError, CgroupError,
+        StartError (fork, exec, …), StateError (no place for reports). Nothing is left of a failed start.
+        """
+        work = work_directory(config)
+        env = bot_environment(config)
+        python = _python(os.fspath(config.python_version), env)
+        code = bot_code.fetch(self._url, config.bot_id, self._cache, opener=self._opener)
+        with contextlib.ExitStack() as undo:
+            program = undo.enter_context(_installed(code, work))
+            log = undo.enter_context(_log(f"{work}.log"))
+            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(os.close, null)
+            _remove_stale(f"{work}.drain")
+            argv = [python, program, "start_bot"]
+            return self._start(self._launch(config, work), argv, env, cwd=work, stdio=(null, log, log))
+
+    def _launch(self, config: Config, work: str) -> Launch:
+        return Launch(
+            bot_id=config.bot_id,
+            resources=config.resources,
+            on_unenforceable=config.on_unenforceable or default_policy(),
+            grace=float(config.grace_interval),
+            drain=config.drain,
+            work_directory=work,
+            report_file=self._report_file,
+        )
+
+    def _start(
+        self, launch: Launch, argv: list[str], env: Mapping[str, str], *, cwd: str, stdio: tuple[int, int, int]
+    ) -> SupervisedBot:
+        connection = self._connected()
+        try:
+            return connection.start(launch, argv, env, cwd=cwd, stdio=stdio)
+        except BaseException:
+            self._release(connection)
+            raise
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            if self._connection is None or not self._connection.alive:
+                home = find_home(self._home, enter=self._enter_home)
+                self._connection = Connection(home, places().reports)
+            return self._connection.reserve()
+
+    def _release(self, connection: Connection) -> None:
+        """After a failed start: no process stays for the sake of bots that there are none of."""
+        with self._lock:
+            if connection.idle:
+                connection.close()
+                self._connection = None
+
+    def close(self) -> None:
+        """Ends all bots of this starter by the ladder, then its helper processes; blocks for at most their grace periods."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def default_policy() -> OnUnenforceable:
+    """Fail closed where limits can be had at all."""
+    return "refuse" if sys.platform == "linux" else "report"
+
+
+def bot_environment(config: Config) -> dict[str, str]:
+    """The environment of a bot: an allow-list of ours, what the caller adds, and the bot's id.
+
+    Nothing else of ours reaches the bot or its tasks, credentials least of all.
+    """
+    ours = {name: value for name, value in os.environ.items() if _passed_on(name)}
+    return {**ours, **config.env, "SWARMING_BOT_ID": config.bot_id}
+
+
+def _passed_on(name: str) -> bool:
+    return name in _PASSED_ON or name.startswith(("LC_", "SSL_CERT_")) or name.lower().endswith("_proxy")
+
+
+def work_directory(config: Config) -> str:
+    """The work directory as an absolute path, after checking that a bot may be started there. Raises ConfigError."""
+    path = os.path.abspath(os.fspath(config.work_directory))
+    size = len(os.fsencode(path))
+    if size > config.work_directory_limit:
+        raise ConfigError(
+            "The work directory's path is too long",
+            path=path,
+            value=size,
+            cause=f"it has {size} bytes of at most {config.work_directory_limit}; the bot makes Unix sockets in it (104 bytes)",
+            remedy="Use a shorter path, or raise work_directory_limit.",
+        )
+    if not os.path.isdir(path):
+        raise ConfigError(
+            "The work directory does not exist" if not os.path.exists(path) else "The work directory is no directory",
+            path=path,
+            cause="the bot keeps its code, caches and logs there",
+            remedy=f"mkdir -p {path}",
+        )
+    _check_not_home(path)
+    _check_unlocked(os.path.join(path, _LOCK_FILE))
+    return path
+
+
+def _check_not_home(path: str) -> None:
+    home = os.path.realpath(os.path.expanduser("~"))
+    real = os.path.realpath(path)
+    if f"{home}/".startswith(f"{real.rstrip('/')}/"):
+        raise ConfigError(
+            "The work directory is the home directory" if real == home else "The work directory holds the home directory",
+            path=path,
+            cause="a bot deletes everything in its work directory that it does not know",
+            remedy="Use a directory that serves this bot alone.",
+        )
+
+
+def _check_unlocked(path: str) -> None:
+    """A second bot in one work directory would wait for 5 minutes and then ask for a reboot of the host."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    try:
+        holder = os.read(fd, 32).decode(errors="replace").strip()
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise ConfigError(
+            "Another bot runs in this work directory",
+            path=path,
+            value=holder,
+            errno=e.errno,
+            cause="its lock file is held",
+            remedy="End that bot, or use a work directory of its own for each bot.",
+        ) from None
+    except OSError:
+        return
+    finally:
+        os.close(fd)
+
+
+def _python(wanted: str, env: Mapping[str, str]) -> str:
+    """The interpreter as the bot's own PATH finds it."""
+    found = shutil.which(wanted, path=env.get("PATH", os.defpath))
+    if found is None:
+        raise ConfigError(
+            f"There is no {wanted!r} to run the bot with",
+            path=wanted,
+            cause=f"it is not an executable file, nor is one of that name in PATH ({env.get('PATH', os.defpath)})",
+            remedy="Install it, or name another one (--python, python_version).",
+        )
+    return os.path.abspath(found)
+
+
+@contextlib.contextmanager
+def _installed(code: str, work: str) -> Iterator[str]:
+    """The bot's zip in its work directory; taken away again when the start fails, unless one was there before."""
+    path = os.path.join(work, "swarming_bot.zip")
+    before = os.path.lexists(path)
+    bot_code.install(code, work)
+    try:
+        yield path
+    except BaseException:
+        if not before:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+        raise
+
+
+@contextlib.contextmanager
+def _log(path: str) -> Iterator[int]:
+    """The bot's log, opened for appending; a new one is taken away again when the start fails and left it empty."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    before = os.path.lexists(path)
+    try:
+        fd = os.open(path, flags, 0o644)
+    except OSError as e:
+        raise StateError(
+            "The bot's log cannot be opened", path=path, errno=e.errno, remedy="See that it is a plain file that can be written."
+        ) from e
+    try:
+        _check_plain(fd, path)
+        yield fd
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if not before and not os.fstat(fd).st_size:
+                os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+
+
+def _check_plain(fd: int, path: str) -> None:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise StateError(
+            "The bot's log is no plain file",
+            path=path,
+            cause="it is a special file or has several links, so that writing to it could change another file",
+            remedy="Remove it.",
+        )
+    os.set_blocking(fd, True)
+
+
+def _remove_stale(path: str) -> None:
+    """A drain file of an earlier life would end the new bot at once."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)

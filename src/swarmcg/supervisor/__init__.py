@@ -1,0 +1,1 @@
+"""The supervisor: one thread that owns slices, starts what runs in them, walks the stop ladder and reports."""

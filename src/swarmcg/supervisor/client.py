@@ -1,0 +1,273 @@
+"""The library's side: a supervisor process of our own, and bots that talk to it. No thread is started here.
+
+Everything may be used from any thread. A connection lives until it is closed, its process ends, or neither it nor a bot of it
+that has not ended is in use any more.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from swarmcg.bot import ExitReport, check_grace
+from swarmcg.cgroup.home import Home
+from swarmcg.errors import OwnerLostError, StartError, SwarmcgError, WaitTimeout, from_dict
+from swarmcg.keeper.wire import Wire
+from swarmcg.supervisor.launch import Launch
+
+__all__ = ["Connection", "SupervisedBot"]
+
+_START_S: Final = 60.0
+"""How long a start may take: making the slice, forking, and exec from a slow disk."""
+_PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PROGRAM: Final = "import sys; sys.path.append({package!r}); from swarmcg.supervisor.service import main; main({fd}, *sys.argv[1:])"
+
+
+class Connection:
+    """A supervisor process that belongs to this one. It ends with this process, after ending its bots."""
+
+    _in_use: ClassVar[set["Connection"]] = set()
+    """Connections with bots that have not ended: a bot must not be stopped because nobody kept a reference."""
+
+    def __init__(self, home: Home, journal: str) -> None:
+        self._lock: Final = threading.Lock()
+        self._bots = 0
+        self._starting = 0
+        ours, theirs = socket.socketpair()
+        with theirs:
+            program = _PROGRAM.format(package=_PACKAGE, fd=theirs.fileno())
+            self._process: Final = subprocess.Popen(
+                [sys.executable, "-I", "-c", program, msgspec.json.encode(home).decode(), journal],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        self._control: Final = Wire(ours)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor still serves."""
+        return self._control.fileno() >= 0 and self._process.poll() is None
+
+    def reserve(self) -> "Connection":
+        """Announces a :meth:`start`, so that nobody takes the connection for idle before it begins."""
+        with self._lock:
+            self._starting += 1
+        return self
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has neither bots, as far as has been seen, nor starts under way."""
+        with self._lock:
+            return not self._bots and not self._starting
+
+    def close(self, timeout: float | None = None) -> None:
+        """Ends the connection: the supervisor ends its bots by the ladder, then itself; waits for that."""
+        with self._lock:
+            self._control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self._in_use.discard(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_control"):
+            self.close(timeout=5)
+
+    def start(
+        self,
+        launch: Launch,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str | None,
+        stdio: tuple[int, int, int],
+    ) -> "SupervisedBot":
+        """Starts a command in a slice of its own, after :meth:`reserve`.
+
+        Raises a SwarmcgError when it does not run; nothing is left then.
+        """
+        ours, theirs = socket.socketpair()
+        wire = Wire(ours)
+        order = {"do": "start", "launch": msgspec.to_builtins(launch), "argv": list(argv), "env": dict(env), "cwd": cwd}
+        try:
+            with theirs, _owner_lost(launch.bot_id):
+                with self._lock:
+                    self._control.send({"do": "attach"}, [theirs.fileno()])
+                wire.send(order, stdio)
+            told = _outcome(wire, launch.bot_id)
+            with self._lock:
+                self._bots += 1
+                self._in_use.add(self)
+        except BaseException:
+            wire.close()
+            raise
+        finally:
+            with self._lock:
+                self._starting -= 1
+        return SupervisedBot(self, wire, launch, told)
+
+    def ended(self) -> None:
+        """A bot of this connection was seen to have ended."""
+        with self._lock:
+            self._bots -= 1
+            if not self._bots:
+                self._in_use.discard(self)
+
+
+class SupervisedBot:
+    """A bot in a slice of its own; see :class:`swarmcg.Bot`. Made by :meth:`Connection.start` only.
+
+    ``pid`` is its main process, ``incarnation`` names this life of it, ``slice`` is its cgroup's directory.
+    """
+
+    def __init__(self, connection: Connection, wire: Wire, launch: Launch, told: dict[str, Any]) -> None:
+        self.bot_id: Final = launch.bot_id
+        self.pid: Final[int] = told["pid"]
+        self.incarnation: Final[str] = told["incarnation"]
+        self.slice: Final[str] = told["slice"]
+        self._connection: Final = connection
+        self._wire: Final = wire
+        self._lock: Final = threading.Lock()
+        self._waiting = 0
+        self._report: ExitReport | None = None
+        self._lost: OwnerLostError | None = None
+        self._stuck: SwarmcgError | None = None
+        self._trouble: SwarmcgError | None = None
+
+    def __repr__(self) -> str:
+        return f"<bot {self.bot_id!r} pid {self.pid} in {self.slice}>"
+
+    def wait(self, timeout: float | None = None) -> ExitReport:
+        """Blocks until the slice is empty and returns the report, the same one every time.
+
+        Raises WaitTimeout (also a TimeoutError) when ``timeout`` seconds pass first, OwnerLostError when the supervisor died:
+        the bot is ended then by its keeper, and its report is in the journal. StateError or CgroupError: the bot is gone, but its
+        report could not be kept or its slice not removed.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while (done := self._outcome()) is None:
+            left = None if end is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise WaitTimeout(
+                    f"Bot {self.bot_id!r} has not ended",
+                    value=timeout,
+                    cause=f"it was waited for {timeout} seconds",
+                    remedy="Wait longer, or terminate it.",
+                )
+            self._listen(left)
+        return done
+
+    def drain(self, deadline: float | None = None) -> None:
+        """Asks the bot to finish its task and end; see :meth:`swarmcg.Bot.drain`."""
+        self._tell({"do": "drain", "deadline": None if deadline is None else check_grace(deadline)})
+
+    def terminate(self, grace: float | None = None) -> None:
+        """Starts what :meth:`terminate_or_kill` does, and returns at once."""
+        self._stuck = None
+        self._tell({"do": "terminate", "grace": None if grace is None else check_grace(grace)})
+
+    def terminate_or_kill(self, grace: float | None = None) -> None:
+        """Terminates, then kills, and blocks until the bot is proven gone; see :meth:`swarmcg.Bot.terminate_or_kill`."""
+        self.terminate(grace)
+        while self._outcome() is None:
+            if self._stuck is not None:
+                raise self._stuck
+            self._listen(None)
+
+    def _outcome(self) -> ExitReport | None:
+        with self._lock:
+            if self._lost is not None:
+                raise self._lost
+            if self._trouble is not None:
+                raise self._trouble
+            return self._report
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        with self._lock:
+            if self._report is None and self._lost is None:
+                with contextlib.suppress(OSError):  # it has ended or its supervisor died: wait() says which
+                    self._wire.send(message)
+
+    def _listen(self, timeout: float | None) -> None:
+        """Waits for news, at most ``timeout`` seconds. Any number of threads may; one of them takes the news in."""
+        with self._lock:
+            if self._report is not None or self._lost is not None:
+                return
+            fd = self._wire.fileno()
+            self._waiting += 1
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(None if timeout is None else max(0, timeout) * 1000)
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                self._take_in()
+
+    def _take_in(self) -> None:
+        if not self._wire.ended:
+            for message, _ in self._wire.receive():
+                self._note(message)
+        if self._wire.ended and self._report is None and self._lost is None:
+            self._lost = _lost(self.bot_id)
+            self._connection.ended()
+        if (self._report is not None or self._lost is not None) and not self._waiting:
+            self._wire.close()
+
+    def _note(self, message: dict[str, Any]) -> None:
+        if message["event"] == "stuck":
+            self._stuck = from_dict(message["error"])
+        elif message["event"] == "ended":
+            self._report = msgspec.convert(message["report"], ExitReport)
+            self._trouble = from_dict(message["trouble"]) if message["trouble"] else None
+            self._connection.ended()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_wire") and self._wire.fileno() >= 0:
+            self._wire.close()
+
+
+def _outcome(wire: Wire, bot_id: str) -> dict[str, Any]:
+    """Waits until the program runs. Raises the error that says why it does not."""
+    poll = select.poll()
+    poll.register(wire.fileno(), select.POLLIN)
+    end = time.monotonic() + _START_S
+    while not wire.ended and (left := end - time.monotonic()) > 0:
+        poll.poll(left * 1000)
+        for message, _ in wire.receive():
+            if message["event"] == "failed":
+                raise from_dict(message["error"])
+            return message
+    if wire.ended:
+        raise _lost(bot_id)
+    raise StartError(
+        f"Bot {bot_id!r} could not be started in time",
+        step="exec",
+        cause=f"the program was not running after {_START_S:.0f} seconds",
+        remedy="See what its file system waits for.",
+    )
+
+
+@contextlib.contextmanager
+def _owner_lost(bot_id: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise _lost(bot_id) from e
+
+
+def _lost(bot_id: str) -> OwnerLostError:
+    return OwnerLostError(
+        f"The supervisor of bot {bot_id!r} died",
+        cause="its process was ended by somebody, or had a fault",
+        remedy="The keeper ends the bot by the stop ladder and reports it in the journal; 'swarmcg clean' shows what is left.",
+    )

@@ -1,0 +1,305 @@
+"""One life of a bot, from its slice to its report, as its supervisor lives it."""
+
+import contextlib
+import datetime
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from swarmcg.bot import ExitReport, Leftovers, Row
+from swarmcg.cgroup.files import read_text
+from swarmcg.cgroup.oom import OomWatch
+from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.usage import Usage, usage
+from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.ladder import Act, Ladder
+from swarmcg.verdict import End, reason
+
+__all__ = ["Incarnation", "Intent", "Listener"]
+
+_NAMES: Final = 32
+_LOOKED_AT: Final = 256
+_CRIES: Final = 3
+
+
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What is recorded on a slice before anything runs in it; enough for whoever must end it later."""
+
+    bot_id: str
+    incarnation: str
+    grace: float
+    journal: str
+    ours: bool
+    created: float
+    drain_file: str | None = None
+    work_directory: str | None = None
+    report_file: str | None = None
+    limits: dict[str, str] = {}
+    unenforced: tuple[Row, ...] = ()
+
+
+class Listener(Protocol):
+    """Who wants to know. Called in the supervisor's thread; must not block."""
+
+    def started(self, bot: "Incarnation") -> None:
+        """The program was executed."""
+        ...
+
+    def failed(self, bot: "Incarnation", error: SwarmcgError) -> None:
+        """It was not, and nothing is left of the attempt."""
+        ...
+
+    def ended(self, bot: "Incarnation", report: ExitReport, trouble: SwarmcgError | None) -> None:
+        """The slice is empty; ``trouble`` says why report or slice could not be dealt with, and who will."""
+        ...
+
+    def stuck(self, bot: "Incarnation", error: StuckError) -> None:
+        """Processes survive the kill. :meth:`ended` follows if they ever go."""
+        ...
+
+
+class Main(msgspec.Struct):
+    """The main process: who it is, and how it ended as far as it is known."""
+
+    pid: int
+    pidfd: int
+    at: float
+    monotonic: float
+    known: bool = False
+    lost: bool = False
+    exit_code: int | None = None
+    signal: int | None = None
+    ended: float | None = None
+
+    def close(self) -> None:
+        """Lets the pidfd go."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+
+class Incarnation:
+    """A slice with its ladder and its main process. Owned by one supervisor and used in its thread only.
+
+    ``drain`` carries out the bot's own way to drain; ``finish`` reports and removes the empty slice.
+    """
+
+    def __init__(
+        self,
+        held: Slice,
+        intent: Intent,
+        listener: Listener,
+        *,
+        drain: Callable[["Incarnation"], None],
+        finish: Callable[["Incarnation"], None],
+    ) -> None:
+        self.slice: Final = held
+        self.intent: Final = intent
+        self.listener: Final = listener
+        self.ladder: Final = Ladder(intent.grace, can_kill=held.can_kill())
+        self.main: Main | None = None
+        self.oom: Final = OomWatch(held.path)
+        self.adopted = False
+        self.cries = 0
+        self._drain: Final = drain
+        self._finish: Final = finish
+        self._end: End | None = None
+        self._left: tuple[int, set[str]] = (0, set())
+
+    @property
+    def key(self) -> str:
+        """The incarnation's name, by which the keeper knows it."""
+        return self.intent.incarnation
+
+    @property
+    def given_up(self) -> bool:
+        """Whether its processes have survived so many kills that nobody should wait for them any more."""
+        return self.cries >= _CRIES
+
+    def settled(self) -> bool:
+        """Whether the main process's end is known, or lost for good, or there never was one."""
+        return self.main is None or self.main.known or self.main.lost
+
+    def stop(self, grace: float | None = None) -> None:
+        """Begins or shortens the grace period."""
+        self.do(self.ladder.terminate(time.monotonic(), grace))
+
+    def drain(self, deadline: float | None) -> None:
+        """Asks the bot to finish its task."""
+        self.do(self.ladder.drain(time.monotonic(), deadline))
+
+    def main_ended(self, exit_code: int | None, number: int | None, at: float) -> None:
+        """The keeper reaped the main process."""
+        main = self.main
+        if main is None or main.known:
+            return
+        main.known, main.exit_code, main.signal, main.ended = True, exit_code, number, at
+        self._note_end()
+        self._after_main()
+
+    def main_lost(self) -> None:
+        """The main process is gone and nobody can tell how it ended."""
+        if self.main is None or not self.settled():
+            if self.main is not None:
+                self.main.lost, self.main.ended = True, time.time()
+            self._note_end()
+            self._after_main()
+
+    def _note_end(self) -> None:
+        """Looks while it is fresh why the main process ended; what happens to its leftovers later changes nothing."""
+        main = self.main
+        killed = main is not None and main.signal == signal.SIGKILL
+        by_us = killed and self.ladder.grace_over
+        oom = self.oom.verdict(main.pid, main.monotonic) if main is not None and killed and not by_us else None
+        self._end = End(
+            started=main is not None,
+            observed=main is not None and main.known,
+            signal=main.signal if main else None,
+            terminated=self.ladder.terminated,
+            grace_over=by_us,
+            oom=(oom.reason, oom.evidence) if oom else None,
+        )
+
+    def _after_main(self) -> None:
+        if self.slice.populated():
+            self.do(self.ladder.main_ended(time.monotonic()))
+        else:
+            self.do(self.ladder.empty())
+
+    def look(self) -> None:
+        """cgroup.events or memory.events changed, or may have."""
+        if self.main is not None and not self.settled():
+            self.oom.look(self.main.pid)
+        if self.slice.frozen():
+            self.do(self.ladder.frozen(time.monotonic()))
+        if self.settled() and not self.slice.populated():
+            self.do(self.ladder.empty())
+
+    def tick(self) -> None:
+        """Time has passed."""
+        self.do(self.ladder.tick(time.monotonic()))
+
+    def do(self, acts: tuple[Act, ...]) -> None:
+        """Carries out what the ladder says, in order. A slice that vanished is not an error: it is empty."""
+        for act in acts:
+            with contextlib.suppress(FileNotFoundError):
+                _ACTS[act](self)
+
+    def _thaw(self) -> None:
+        self.slice.thaw()
+
+    def _ask(self) -> None:
+        self._drain(self)
+
+    def _freeze(self) -> None:
+        with contextlib.suppress(OSError):
+            self.slice.remember("stopping", {"terminated": self.ladder.terminated, "at": time.time()})
+        self.slice.freeze()
+        if self.slice.frozen():
+            self.do(self.ladder.frozen(time.monotonic()))
+
+    def _terminate(self) -> None:
+        try:
+            # A stopped process keeps SIGTERM pending until it is continued.
+            self.slice.signal(signal.SIGTERM, signal.SIGCONT)
+        finally:
+            self.slice.thaw()
+
+    def _kill(self) -> None:
+        self._count_leftovers()
+        self.slice.kill()
+
+    def _kill_each(self) -> None:
+        try:
+            self._count_leftovers()
+            self.slice.signal(signal.SIGKILL)
+        finally:
+            self.slice.thaw()
+
+    def _count_leftovers(self) -> None:
+        pids = self.slice.pids()
+        count, names = self._left
+        self._left = max(count, len(pids)), names | {name for name in map(_name, pids[:_LOOKED_AT]) if name}
+
+    def _cry(self) -> None:
+        self.cries += 1
+        who = [_describe(pid) for pid in self.slice.pids()]
+        if who:
+            self.listener.stuck(
+                self,
+                StuckError(
+                    f"Processes of bot {self.intent.bot_id!r} survive the kill",
+                    path=self.slice.path,
+                    value="; ".join(who[:16]),
+                    cause="they wait in the kernel and cannot be ended before that wait ends (state D)",
+                    remedy="Look at what they wait for: a dead disk, network mount or device. Their slice stays fenced.",
+                ),
+            )
+
+    def _done(self) -> None:
+        self._finish(self)
+
+    def report(self) -> ExitReport:
+        """The report of the end; to be made once, when the slice is empty."""
+        if self._end is None:
+            self._note_end()
+        end = self._end
+        assert end is not None  # noqa: S101  noted just above
+        why, evidence = reason(end)
+        used: Usage = usage(self.slice.cgroup.files)
+        main = self.main
+        count, names = self._left
+        return ExitReport(
+            bot_id=self.intent.bot_id,
+            incarnation=self.intent.incarnation,
+            reason=why,
+            reason_evidence=evidence,
+            exit_code=main.exit_code if main else None,
+            signal=main.signal if main else None,
+            started_at=_rfc3339(main.at) if main else None,
+            duration_s=round(max(0.0, main.ended - main.at), 6) if main and main.ended else None,
+            cpu=used.cpu,
+            memory_peak_bytes=used.memory_peak_bytes,
+            swap_peak_bytes=used.swap_peak_bytes,
+            io=used.io,
+            pids_peak=used.pids_peak,
+            oom_kills=used.oom_kills,
+            pressure=used.pressure,
+            leftovers=Leftovers(count=count, names=tuple(sorted(names)[:_NAMES])),
+            limits=dict(self.intent.limits),
+            unenforced=self.intent.unenforced,
+        )
+
+
+_ACTS: Final[dict[Act, Callable[[Incarnation], None]]] = {
+    Act.THAW: Incarnation._thaw,
+    Act.DRAIN: Incarnation._ask,
+    Act.FREEZE: Incarnation._freeze,
+    Act.TERMINATE: Incarnation._terminate,
+    Act.KILL: Incarnation._kill,
+    Act.KILL_EACH: Incarnation._kill_each,
+    Act.CRY: Incarnation._cry,
+    Act.FINISH: Incarnation._done,
+}
+
+
+def _rfc3339(at: float) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _name(pid: int) -> str | None:
+    with contextlib.suppress(OSError):
+        return read_text(f"/proc/{pid}/comm")
+    return None
+
+
+def _describe(pid: int) -> str:
+    """A process that will not die, by pid, name, state and the kernel function that it waits in."""
+    stat = wchan = ""
+    with contextlib.suppress(OSError):
+        stat = read_text(f"/proc/{pid}/stat").rpartition(") ")[2][:1]
+        wchan = read_text(f"/proc/{pid}/wchan")
+    return f"pid {pid} {_name(pid) or '?'} state {stat or '?'} in {wchan or '?'}"

@@ -1,0 +1,142 @@
+"""How a supervisor reaches the keeper: in its own process, or in one that it starts and talks to."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from swarmcg.errors import StartError
+from swarmcg.keeper import __main__ as keeper_program
+from swarmcg.keeper.keeper import Keeper
+from swarmcg.keeper.spawn import Order
+from swarmcg.keeper.wire import Wire
+
+__all__ = ["Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
+
+Tell = Callable[[dict[str, Any], list[int]], None]
+"""Called with each event of a keeper and its descriptors, which the callee owns; see :class:`Keeper`."""
+
+
+class Keepers(Protocol):
+    """What both have in common. For one thread."""
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable when :meth:`dispatch` has something to do; it may change."""
+        ...
+
+    def dispatch(self) -> None:
+        """Handles what is pending; does not block."""
+        ...
+
+    def spawn(self, key: str, order: Order, slice_fd: int | None) -> None:
+        """Starts the order; the outcome is told."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """The slice is gone."""
+        ...
+
+    def close(self) -> None:
+        """Lets the keeper go."""
+        ...
+
+
+class OwnKeeper:
+    """The keeper inside a process that has one thread, as ``swarmcg run`` has."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._keeper: Final = Keeper(tell)
+        self.fileno = self._keeper.fileno
+        self.dispatch = self._keeper.dispatch
+        self.spawn = self._keeper.spawn
+        self.close = self._keeper.close
+
+    def forget(self, key: str) -> None:
+        """Nothing to do: the slice's descriptor is the supervisor's own."""
+
+
+class RemoteKeeper:
+    """A keeper process of our own: small, and so cheap to fork. ``lost`` is called when it died without being told to.
+
+    With a ``wire`` it is a keeper that runs already and was somebody else's before.
+    """
+
+    def __init__(self, tell: Tell, lost: Callable[[], None], wire: Wire | None = None) -> None:
+        self._tell: Final = tell
+        self._lost: Final = lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wire: Wire
+        if wire is None:
+            self._process, self._wire = _start()
+        else:
+            self._wire = wire
+
+    def fileno(self) -> int:
+        """See :class:`Keepers`."""
+        return self._wire.fileno()
+
+    def dispatch(self) -> None:
+        """See :class:`Keepers`; replaces a keeper that died, and tells so."""
+        for event, fds in self._wire.receive():
+            self._tell(event, fds)
+        if self._wire.ended:
+            self.close()
+            self._process, self._wire = _start()
+            self._lost()
+
+    def spawn(self, key: str, order: Order, slice_fd: int | None) -> None:
+        """See :class:`Keepers`."""
+        assert order.stdio is not None  # noqa: S101  a service never inherits ours
+        message = {
+            "do": "spawn",
+            "key": key,
+            "argv": order.argv,
+            "env": order.env,
+            "cwd": order.cwd,
+            "oom_score_adj": order.oom_score_adj,
+            "record": slice_fd is not None,
+        }
+        fds = [order.procs, *order.stdio] + ([] if slice_fd is None else [slice_fd])
+        try:
+            self._wire.send(message, fds)
+        except OSError as e:
+            raise StartError(
+                "The keeper could not be told to start the command",
+                step="keeper",
+                errno=e.errno,
+                cause="it died or is out of descriptors",
+                remedy="Start again: a new keeper takes its place.",
+            ) from e
+
+    def forget(self, key: str) -> None:
+        """See :class:`Keepers`."""
+        try:
+            self._wire.send({"do": "forget", "key": key})
+        except OSError:
+            return  # it died; dispatch finds out
+
+    def close(self) -> None:
+        """Ends the connection; a keeper without slices exits at once, and is waited for."""
+        self._wire.close()
+        if self._process is None:
+            return
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            # It has slices left and brings them to an heir: it is not ours any more.
+            self._process.returncode = 0
+
+
+def _start() -> tuple["subprocess.Popen[bytes]", Wire]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", keeper_program.__file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env={name: value for name, value in os.environ.items() if name.startswith("SWARMCG_")},
+        )
+    return process, Wire(ours)

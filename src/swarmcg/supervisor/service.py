@@ -1,0 +1,132 @@
+"""The supervisor's process behind a Starter.
+
+Its client sends one socket for each bot over the control connection FD; everything about that bot then goes over its own socket, so
+that clients need no thread and no lock between bots. When the control connection ends, the client's process is gone: every bot
+is ended by the ladder, and the supervisor after them.
+"""
+
+import os
+import signal
+import socket
+from typing import Any
+
+import msgspec
+
+from swarmcg.bot import ExitReport
+from swarmcg.cgroup.home import Home
+from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.journal import Journal
+from swarmcg.keeper.spawn import Order
+from swarmcg.keeper.wire import Wire
+from swarmcg.supervisor.incarnation import Incarnation
+from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervisor import Supervisor
+
+__all__ = ["deafen", "end_all", "main"]
+
+
+class Channel:
+    """The connection about one bot: requests in, events out. A Listener."""
+
+    def __init__(self, wire: Wire, supervisor: Supervisor) -> None:
+        self._wire = wire
+        self._supervisor = supervisor
+        self._bot: Incarnation | None = None
+        supervisor.watch(wire.fileno(), self.serve)
+
+    def serve(self) -> None:
+        """Handles what the client sent; its hanging up changes nothing for the bot."""
+        for message, fds in self._wire.receive():
+            try:
+                self._handle(message, fds)
+            except SwarmcgError as e:
+                self._send({"event": "failed", "error": e.to_dict()})
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        if self._wire.ended:
+            if self._bot is not None and self._bot.main is None:
+                self._bot.stop(0)  # it gave the start up
+            self._hang_up()
+
+    def _handle(self, message: dict[str, Any], fds: list[int]) -> None:
+        if message["do"] == "start":
+            launch = msgspec.convert(message["launch"], Launch)
+            stdio = (fds[0], fds[1], fds[2])
+            order = Order(message["argv"], message["env"], procs=-1, cwd=message["cwd"], stdio=stdio, oom_score_adj=0)
+            self._bot = self._supervisor.start(launch, order, self)
+        elif self._bot is None:
+            return
+        elif message["do"] == "drain":
+            self._bot.drain(message["deadline"])
+        elif message["do"] == "terminate":
+            self._bot.stop(message["grace"])
+
+    def started(self, bot: Incarnation) -> None:
+        """See Listener."""
+        pid = bot.main.pid if bot.main else None
+        self._send({"event": "started", "pid": pid, "incarnation": bot.key, "slice": bot.slice.path})
+
+    def failed(self, bot: Incarnation, error: SwarmcgError) -> None:
+        """See Listener."""
+        del bot
+        self._bot = None
+        self._send({"event": "failed", "error": error.to_dict()})
+
+    def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
+        """See Listener."""
+        del bot
+        self._bot = None
+        error = trouble.to_dict() if trouble else None
+        self._send({"event": "ended", "report": msgspec.to_builtins(report), "trouble": error})
+        self._hang_up()
+
+    def stuck(self, bot: Incarnation, error: StuckError) -> None:
+        """See Listener."""
+        del bot
+        self._send({"event": "stuck", "error": error.to_dict()})
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._wire.fileno() < 0:
+            return
+        try:
+            self._wire.send(message)
+        except OSError:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._wire.fileno() >= 0:
+            self._supervisor.ignore(self._wire.fileno())
+            self._wire.close()
+
+
+def main(fd: int, home: str, journal: str) -> None:
+    """Serves the client at the other end of ``fd`` until it is gone and its bots with it."""
+    deafen()
+    control = Wire(socket.socket(fileno=fd))
+    supervisor = Supervisor(msgspec.json.decode(home, type=Home), Journal(journal))
+
+    def accept() -> None:
+        for _, fds in control.receive():
+            Channel(Wire(socket.socket(fileno=fds[0])), supervisor)
+
+    supervisor.watch(control.fileno(), accept)
+    while not control.ended:
+        supervisor.turn()
+    supervisor.ignore(control.fileno())
+    end_all(supervisor)
+
+
+def end_all(supervisor: Supervisor) -> None:
+    """Walks the ladder for every bot that is left, and returns when all are gone or proven stuck."""
+    for bot in list(supervisor.bots.values()):
+        bot.stop()
+    while any(not bot.given_up for bot in supervisor.bots.values()):
+        supervisor.turn()
+    supervisor.close()
+
+
+def deafen() -> None:
+    """A terminal's signals are for its users' programs: this process ends with its client, not by Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)

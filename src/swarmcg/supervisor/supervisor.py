@@ -1,0 +1,453 @@
+"""Owns the slices of one home: makes them, starts what runs in them, walks their ladders, reports and removes them.
+
+One thread and one epoll; nothing here blocks for longer than a file operation. Everything that must happen later is a deadline
+or a descriptor.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.bot import ExitReport
+from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.names import new_incarnation, slice_name
+from swarmcg.cgroup.slice import Slice
+from swarmcg.errors import CgroupError, StartError, StateError, SwarmcgError, UnenforceableError
+from swarmcg.journal import Journal
+from swarmcg.keeper.spawn import Order, start_time
+from swarmcg.resources import Abilities, LinuxResources, Plan, plan
+from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
+from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
+from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
+from swarmcg.supervisor.launch import Launch
+
+__all__ = ["Supervisor", "home_of"]
+
+_LOG: Final = logging.getLogger("swarmcg")
+_REMOVALS: Final = 100
+_REMOVE_AGAIN_S: Final = 0.05
+_ERASE_S: Final = 10.0
+
+
+class Supervisor:
+    """Everything that lives in one home and belongs to this process. For one thread.
+
+    ``in_process`` says that this process has one thread and forks by itself; otherwise a keeper process is started.
+    """
+
+    def __init__(self, home: Home, journal: Journal, *, in_process: bool = False, wire: Any = None) -> None:
+        self.home: Final = home
+        self.journal: Final = journal
+        self.bots: Final[dict[str, Incarnation]] = {}
+        self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
+        self._removals: Final[dict[str, Removal]] = {}
+        self._epoll: Final = select.epoll()
+        self._handlers: Final[dict[int, Callable[[], None]]] = {}
+        self._watched: Final[dict[str, list[int]]] = {}
+        self._abilities: Abilities | None = None
+        self._keeper: Keepers = OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire)
+        self._watch_keeper()
+
+    def close(self) -> None:
+        """Lets everything go as it is."""
+        for key in list(self._watched):
+            self._unwatch(key)
+        for bot in self.bots.values():
+            bot.slice.close()
+        self._keeper.close()
+        self._epoll.close()
+
+    def watch(self, fd: int, handle: Callable[[], None], events: int = select.EPOLLIN) -> None:
+        """Calls ``handle`` whenever the descriptor polls ready; until :meth:`ignore`."""
+        self._handlers[fd] = handle
+        self._epoll.register(fd, events)
+
+    def ignore(self, fd: int) -> None:
+        """Ends a :meth:`watch`; before the descriptor is closed."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def turn(self, timeout: float | None = None) -> None:
+        """Waits for the next event or deadline, at most ``timeout`` seconds, and handles all that is due."""
+        for fd, _ in self._epoll.poll(self._until(timeout)):
+            handle = self._handlers.get(fd)
+            if handle is not None:
+                handle()
+        for bot in list(self.bots.values()):
+            bot.tick()
+        self._remove_again()
+
+    def _until(self, timeout: float | None) -> float | None:
+        dues = [bot.ladder.due for bot in self.bots.values() if bot.ladder.due is not None]
+        dues += [removal.due for removal in self._removals.values()]
+        waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
+        # One more millisecond: epoll rounds down, and waking before the deadline would spin.
+        return min([wait + 0.001 for wait in waits] + ([] if timeout is None else [timeout]), default=None)
+
+    def start(self, launch: Launch, order: Order, listener: Listener) -> Incarnation:
+        """Makes the slice and tells the keeper to start ``order`` in it; the listener learns the outcome.
+
+        Raises a SwarmcgError when it does not come to that; nothing is left then. ``order.procs`` is filled in here.
+        """
+        self.journal.check()
+        made = self.plan(launch)
+        bot = self._make(launch, made, listener)
+        try:
+            order.procs = bot.slice.procs()
+            try:
+                self._begin(bot, launch, order)
+            finally:
+                os.close(order.procs)
+        except SwarmcgError:
+            if self.bots.pop(bot.key, None) is not None:
+                self._discard(bot)
+            raise
+        return bot
+
+    def plan(self, launch: Launch) -> Plan:
+        """What the launch's resources mean on this host. Raises ResourcesError, or UnenforceableError by its policy."""
+        if self._abilities is None:
+            self._abilities = self.home.prepare()
+        made = plan(launch.resources or LinuxResources(), self._abilities, lenient=launch.lenient)
+        if made.refused and launch.on_unenforceable == "refuse":
+            raise _unenforceable(made)
+        return made
+
+    def _make(self, launch: Launch, made: Plan, listener: Listener) -> Incarnation:
+        """The slice with its limits in force; all or nothing."""
+        intent = Intent(
+            bot_id=launch.bot_id,
+            incarnation=new_incarnation(),
+            grace=launch.grace,
+            journal=self.journal.path,
+            ours=self.home.ours,
+            created=time.time(),
+            drain_file=drain_file(launch),
+            work_directory=launch.work_directory,
+            report_file=launch.report_file,
+            unenforced=made.unenforced,
+        )
+        name = slice_name(intent.bot_id, intent.incarnation)
+        held = self.home.create(name, msgspec.to_builtins(intent))
+        try:
+            limits = held.apply(made)
+            if limits:
+                intent = msgspec.structs.replace(intent, limits=limits)
+                held.remember("intent", msgspec.to_builtins(intent))
+                self.home.settle()
+        except (SwarmcgError, OSError):
+            held.remove()
+            self.home.settle()
+            raise
+        return self._own(held, intent, listener)
+
+    def _own(self, held: Slice, intent: Intent, listener: Listener) -> Incarnation:
+        return Incarnation(held, intent, listener, drain=self._drain, finish=self._finish)
+
+    def _begin(self, bot: Incarnation, launch: Launch, order: Order) -> None:
+        self.bots[bot.key] = bot
+        self._orders[bot.key] = (launch, order)
+        self._keeper.spawn(bot.key, order, bot.slice.fd)
+
+    def adopt(self, held: Slice, listener: Listener) -> Incarnation | None:
+        """Takes over a slice whose owner died; the caller decides what becomes of it.
+
+        None for one that tells nothing of itself: it is emptied and removed here and now.
+        """
+        intent = _intent(held)
+        if intent is None:
+            _erase(held)
+            self.home.settle()
+            return None
+        bot = self._own(held, intent, listener)
+        bot.adopted = True
+        self.bots[bot.key] = bot
+        with contextlib.suppress(FileNotFoundError):
+            held.thaw()
+        bot.main = _main_of(held)
+        self._watch_slice(bot)
+        known = held.recall("exit")
+        if known is not None:
+            bot.main_ended(known["exit_code"], known["signal"], known["at"])
+        elif bot.main is None or bot.main.pidfd < 0:
+            bot.main_lost()
+        else:
+            self._watch_main(bot)
+        return bot
+
+    def _told(self, event: dict[str, Any], fds: list[int]) -> None:
+        """The keeper tells of one of its children."""
+        bot = self.bots.get(event["key"])
+        if bot is None or (event["event"] == "ended" and bot.main is None):
+            for fd in fds:
+                os.close(fd)
+        elif event["event"] == "started":
+            self._started(bot, event, fds[0])
+        elif event["event"] == "failed":
+            self._failed(bot, event)
+        else:
+            bot.main_ended(event["exit_code"], event["signal"], event["at"])
+
+    def _started(self, bot: Incarnation, event: dict[str, Any], pidfd: int) -> None:
+        bot.main = Main(pid=event["pid"], pidfd=pidfd, at=time.time(), monotonic=time.monotonic())
+        self._watch_slice(bot)
+        bot.listener.started(bot)
+        bot.look()
+
+    def _failed(self, bot: Incarnation, event: dict[str, Any]) -> None:
+        _, order = self._orders[bot.key]
+        del self.bots[bot.key]
+        self._discard(bot)
+        bot.listener.failed(bot, _start_error(event, order))
+
+    def _discard(self, bot: Incarnation) -> None:
+        """Removes the slice of a start that failed, and whatever a half-started child left in it."""
+        self._orders.pop(bot.key, None)
+        self._unwatch(bot.key)
+        self._keeper.forget(bot.key)
+        _erase(bot.slice)
+        self.home.settle()
+
+    def _watch_keeper(self) -> None:
+        self._keeper_fd = self._keeper.fileno()
+        self.watch(self._keeper_fd, self._hear_keeper)
+
+    def _hear_keeper(self) -> None:
+        self._keeper.dispatch()
+        if self._keeper.fileno() != self._keeper_fd:
+            self._handlers.pop(self._keeper_fd, None)  # closed, and so gone from epoll by itself
+            self._watch_keeper()
+
+    def _keeper_lost(self) -> None:
+        """The keeper died: what it had started goes on, but nobody will learn how it ends."""
+        _LOG.warning("the keeper died; bots go on, and their exit status will be unknown")
+        for bot in list(self.bots.values()):
+            if bot.main is None:
+                self._failed(bot, {"step": "keeper", "errno": None, "cause": "the keeper died", "path": None})
+            elif not bot.settled():
+                self._watch_main(bot)
+
+    def _watch_main(self, bot: Incarnation) -> None:
+        """Without a keeper, a pidfd still tells when the main process is gone."""
+        assert bot.main is not None  # noqa: S101  callers looked
+        self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
+        self.watch(fd, bot.main_lost)
+
+    def _watch_slice(self, bot: Incarnation) -> None:
+        """Wakes up whenever the slice becomes empty or frozen, or something is killed for want of memory."""
+        fds = self._watched.setdefault(bot.key, [])
+        for name in ("cgroup.events", "memory.events"):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(f"{bot.slice.path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                fds.append(fd)
+                self.watch(fd, lambda fd=fd: self._look(bot, fd), select.EPOLLPRI)  # type: ignore[misc]  bound now
+
+    def _look(self, bot: Incarnation, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            os.pread(fd, 4096, 0)  # clears the event (kernfs is level-triggered)
+        bot.look()
+
+    def _unwatch(self, key: str) -> None:
+        for fd in self._watched.pop(key, ()):
+            self.ignore(fd)
+            os.close(fd)
+
+    def _drain(self, bot: Incarnation) -> None:
+        try:
+            self._ask_to_drain(bot)
+        except SwarmcgError as e:
+            _LOG.error("%s", e)  # the deadline, if there is one, goes on to terminate
+
+    def _ask_to_drain(self, bot: Incarnation) -> None:
+        launch, order = self._orders.get(bot.key, (None, None))
+        how = launch.drain if launch is not None else "sigterm"
+        if not isinstance(how, str):
+            assert order is not None  # noqa: S101  launch and order come together
+            self._run_in(bot, list(how), order.env)
+            return
+        if "file" in how and bot.intent.drain_file is not None:
+            make_drain_file(bot.intent.drain_file)
+        if "sigterm" in how and bot.main is not None and not bot.settled():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(bot.main.pidfd, signal.SIGTERM)
+
+    def _run_in(self, bot: Incarnation, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        """Starts a helper inside the bot's slice; what becomes of it, the slice's end decides."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        procs = bot.slice.procs()
+        try:
+            cwd = bot.intent.work_directory or "/"
+            helper = Order(argv, env, procs=procs, cwd=cwd, stdio=(null, null, null))
+            self._keeper.spawn(f"{bot.key}/drain", helper, None)
+        finally:
+            os.close(procs)
+            os.close(null)
+
+    def _finish(self, bot: Incarnation) -> None:
+        """The slice is empty: counters read, report on disk, slice removed; in this order, so that a crash loses nothing."""
+        report = bot.report()
+        trouble = self._keep(bot, report)
+        self._unwatch(bot.key)
+        if bot.main is not None:
+            bot.main.close()
+        if bot.intent.drain_file is not None:
+            remove_drain_file(bot.intent.drain_file)
+        if trouble is None:
+            self._remove(Removal(bot, report))
+        else:
+            bot.slice.close()  # without an owner it is found by clean, which reports again
+            self._gone(bot, report, trouble)
+
+    def _keep(self, bot: Incarnation, report: ExitReport) -> StateError | None:
+        journal = Journal(bot.intent.journal)
+        try:
+            if not (bot.adopted and journal.knows(report.incarnation)):
+                journal.append(report)
+            if bot.intent.report_file is not None:
+                write_report(bot.intent.report_file, report)
+        except StateError as e:
+            return e
+        return None
+
+    def _remove(self, removal: "Removal") -> None:
+        """Removes the slice; where somebody came in by another's hand, kills and tries again for a while."""
+        held = removal.bot.slice
+        try:
+            held.remove()
+        except CgroupError as e:
+            removal.tries += 1
+            if removal.tries < _REMOVALS:
+                with contextlib.suppress(OSError):
+                    held.kill()
+                removal.due = time.monotonic() + _REMOVE_AGAIN_S
+                self._removals[removal.bot.key] = removal
+                return
+            held.close()
+            self._gone(removal.bot, removal.report, e)
+            return
+        self.home.settle()
+        self._gone(removal.bot, removal.report, None)
+
+    def _remove_again(self) -> None:
+        now = time.monotonic()
+        for key, removal in list(self._removals.items()):
+            if removal.due <= now:
+                del self._removals[key]
+                self._remove(removal)
+
+    def _gone(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
+        del self.bots[bot.key]
+        self._orders.pop(bot.key, None)
+        self._keeper.forget(bot.key)
+        bot.listener.ended(bot, report, trouble)
+
+
+class Removal:
+    """A slice that was reported and is still to be removed."""
+
+    def __init__(self, bot: Incarnation, report: ExitReport) -> None:
+        self.bot: Final = bot
+        self.report: Final = report
+        self.tries = 0
+        self.due = 0.0
+
+
+def _unenforceable(made: Plan) -> UnenforceableError:
+    first, *rest = made.refused
+    more = f", and {len(rest)} more" if rest else ""
+    return UnenforceableError(
+        f"{first.field} cannot be enforced on this host{more}",
+        path=first.file,
+        value=[msgspec.to_builtins(row) for row in made.refused],
+        cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
+        remedy=f"{first.remedy or 'Leave it out.'} To start without it: --on-unenforceable=report",
+    )
+
+
+def _start_error(event: dict[str, Any], order: Order) -> StartError:
+    """What the keeper told, in words. The remedies are for the steps that users meet."""
+    step, number = event["step"], event["errno"]
+    subject = order.cwd if step == "chdir" else order.argv[0]
+    return StartError(
+        f"The command could not be started: {step} failed",
+        step=step,
+        path=event["path"] or subject,
+        errno=number or None,
+        cause=event["cause"],
+        remedy=_REMEDIES.get((step, number or 0)) or _REMEDIES.get((step, 0)),
+    )
+
+
+_REMEDIES: Final = {
+    ("exec", errno.ENOENT): "See that the program, and the interpreter that its first line names, exist and are in PATH.",
+    ("exec", errno.EACCES): "Make it executable: chmod +x.",
+    ("exec", errno.ENOEXEC): "Give the script a first line like #!/bin/sh, or name its interpreter.",
+    ("exec", errno.E2BIG): "Shorten the arguments or the environment.",
+    ("fork", errno.EAGAIN): "Raise that limit, or end some of what runs there.",
+    ("chdir", errno.ENOENT): "Make the directory, or name another one.",
+    ("join", 0): "See that the home is a domain cgroup of a writable cgroup2 mount.",
+}
+
+
+def home_of(held: Slice) -> Home:
+    """The home that a slice was made in, as far as its successor needs it."""
+    intent = _intent(held)
+    return Home(path=os.path.dirname(held.path), hierarchy=look(), ours=intent is not None and intent.ours)
+
+
+def _intent(held: Slice) -> Intent | None:
+    """What was recorded at the making; None when the maker died before it could, or somebody garbled it."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(held.recall("intent"), Intent)
+    return None
+
+
+def _main_of(held: Slice) -> Main | None:
+    """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is another's now."""
+    running = held.recall("running")
+    if running is None:
+        return None
+    pid, started, at = running["pid"], running["start_time"], running["at"]
+    main = Main(pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at))
+    with contextlib.suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        if held.holds(pid) and start_time(pid) == started:
+            main.pidfd = pidfd
+        else:
+            os.close(pidfd)
+    return main
+
+
+def _erase(held: Slice) -> None:
+    """Kills whatever is in a slice that never got to run its command, and removes it; what resists is left for clean."""
+    try:
+        deadline = time.monotonic() + _ERASE_S
+        while held.populated() and time.monotonic() < deadline:
+            held.end_all()
+            held.wait_empty(deadline - time.monotonic())
+        held.remove()
+    except (CgroupError, OSError):
+        held.close()
+
+
+def write_report(path: str, report: ExitReport) -> None:
+    """Writes the report as one JSON object, replacing the file in one step. Raises StateError."""
+    partial = f"{path}.{os.getpid()}.partial"
+    try:
+        with open(partial, "xb") as f:
+            f.write(report.to_json() + b"\n")
+        os.replace(partial, path)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        remedy = "Name a file in a directory that can be written."
+        raise StateError("The report could not be written", path=path, errno=e.errno, remedy=remedy) from e
