@@ -275,7 +275,7 @@ def _make(directory: str) -> None:
     """Makes the directory if it is not there, whatever the umask is: others may read it, and only read it."""
     try:
         os.makedirs(directory, mode=0o755)
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o755)  # noqa: S103  others may read it
     except FileExistsError:
         if not os.path.isdir(directory):
             raise
