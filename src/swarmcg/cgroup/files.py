@@ -89,9 +89,9 @@ class Files(Controller):  # type: ignore[misc]
         for line in str(value).split("\n"):
             write_line(self.filepath(filename), line)
 
-    def filepath(self, filename: str) -> str:
-        """The full path of a file."""
-        return f"{os.fsdecode(self.node.full_path)}/{filename}"
+    def filepath(self, filename: str | bytes) -> str:
+        """The full path of a file; cgroupspy keeps the names of its descriptors as bytes."""
+        return f"{os.fsdecode(self.node.full_path)}/{os.fsdecode(filename)}"
 
     def look(self, attribute: str) -> Any:
         """A descriptor's value, or None where this kernel or this cgroup has no such file."""

@@ -1,4 +1,4 @@
-"""What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here touches the host."""
+"""What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here does I/O."""
 
 from swarmcg.resources.abilities import Abilities, Disk, Lack
 from swarmcg.resources.devices import DeviceRules

@@ -20,8 +20,9 @@ class Lack(msgspec.Struct, frozen=True):
 class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A block device, as the io controller sees it.
 
-    ``whole`` is the ``MAJ:MIN`` of the disk that the kernel throttles: the device itself, or for a partition its
-    disk. ``scheduler`` is the active one (``bfq``, ``mq-deadline``, ``none``); ``iocost`` whether io.cost is on.
+    ``whole`` is the ``MAJ:MIN`` of the disk that the kernel throttles: the device itself, or for a partition
+    its disk. ``scheduler`` is the active one (``bfq``, ``mq-deadline``, ``none``); ``iocost`` whether io.cost
+    is on.
     """
 
     name: str
@@ -33,12 +34,12 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel offers to a slice below one home.
 
-    ``controllers`` can be enabled for slices; ``lacking`` explains each that cannot. ``files`` are the interface
-    files a fresh slice has, or None when nobody could look (then a controller's ordinary files are assumed).
-    ``hugepages`` are sizes as hugetlb spells them (``2MB``, ``1GB``). ``disks`` maps ``MAJ:MIN`` to block devices;
-    None when they are not known. ``cpus`` and ``mems`` are the lists that the home may hand out, None when unknown.
-    ``granted`` is what all ancestors of a slice grant it of ``memory.low`` and ``memory.min``, in bytes (None: unknown
-    or unlimited).
+    ``controllers`` can be enabled for slices; ``lacking`` explains each that cannot. ``files`` are the
+    interface files a fresh slice has, or None when nobody could look (then a controller's ordinary files are
+    assumed). ``hugepages`` are sizes as hugetlb spells them (``2MB``, ``1GB``). ``disks`` maps ``MAJ:MIN`` to
+    block devices; None when they are not known. ``cpus`` and ``mems`` are the lists that the home may hand
+    out, None when unknown. ``granted`` is what all ancestors of a slice grant it of ``memory.low`` and
+    ``memory.min``, in bytes (None: unknown or unlimited).
     """
 
     mode: Mode

@@ -1,21 +1,22 @@
 """``cpu`` of the OCI resources: the controllers cpu and cpuset."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from swarmcg.bot import Row
-from swarmcg.resources import cpulist
+from swarmcg.resources import cpulist, quantity
 from swarmcg.resources.abilities import Abilities
 from swarmcg.resources.rows import impossible, nonsense, satisfied, written
 from swarmcg.resources.spec import Cpu, LinuxResources
 
-__all__ = ["Shares", "linear_weight", "plan", "quadratic_weight"]
+__all__ = ["Shares", "check_idle", "linear_weight", "plan", "quadratic_weight"]
 
 Shares = Literal["quadratic", "linear"]
 
 _PERIOD: Final = 100_000  # microseconds; the kernel's own default
 _LOWEST_SHARES, _HIGHEST_SHARES, _HIGHEST_WEIGHT = 2, 262_144, 10_000
+_LEAST_QUOTA, _LEAST_PERIOD, _MOST_PERIOD = 1000, 1000, 1_000_000  # microseconds
 # MAX_BW of kernel/sched/core.c: what the scheduler can count, in microseconds.
 _MOST_BANDWIDTH: Final = 2**44 - 1
 
@@ -33,7 +34,7 @@ def plan(resources: LinuxResources, abilities: Abilities, *, shares: Shares = "q
 
 
 def quadratic_weight(shares: int) -> int:
-    """The weight for v1 shares by the rule of runc >= 1.3.2 and crun >= 1.23: 2 -> 1, 1024 -> 100, 262144 -> 10000."""
+    """The weight for v1 shares by the rule of runc >= 1.3.2 and crun >= 1.23: 1024 shares are 100."""
     if shares <= _LOWEST_SHARES:
         return 1
     if shares >= _HIGHEST_SHARES:
@@ -48,19 +49,27 @@ def linear_weight(shares: int) -> int:
     return 1 + (within - _LOWEST_SHARES) * (_HIGHEST_WEIGHT - 1) // (_HIGHEST_SHARES - _LOWEST_SHARES)
 
 
+def check_idle(rows: Iterable[Row]) -> None:
+    """Raises ResourcesError when a weight is asked for beside cpu.idle=1, be it by a field or by ``unified``."""
+    asked = {row.file: row for row in rows if row.value is not None}
+    idle = asked.get("cpu.idle")
+    if idle is None or quantity.number((idle.value or "").strip()) != 1:
+        return
+    for row in filter(None, map(asked.get, ("cpu.weight", "cpu.weight.nice"))):
+        nonsense(
+            row.field,
+            row.value,
+            "an idle cgroup has no weight: with cpu.idle=1 the kernel refuses every cpu.weight",
+            f"Leave out {row.field} or {idle.field}.",
+        )
+
+
 def _weight(cpu: Cpu, rule: Shares) -> Iterator[Row]:
     if cpu.shares is None:
         return
     if cpu.shares == 0:
         yield satisfied("cpu.shares", "cpu.weight", "0 shares mean that none are asked for")
         return
-    if cpu.idle == 1:
-        nonsense(
-            "cpu.shares",
-            cpu.shares,
-            "an idle cgroup has no weight: with cpu.idle=1 the kernel refuses every cpu.weight",
-            "Leave out cpu.shares or cpu.idle.",
-        )
     weight = {"quadratic": quadratic_weight, "linear": linear_weight}[rule](cpu.shares)
     yield written(
         "cpu.shares", "cpu.weight", weight, f"v1 shares of 2 to 262144 as a weight of 1 to 10000, {rule} rule"
@@ -68,11 +77,11 @@ def _weight(cpu: Cpu, rule: Shares) -> Iterator[Row]:
 
 
 def _bandwidth(cpu: Cpu) -> Iterator[Row]:
-    if cpu.quota is not None and 0 < cpu.quota < 1000:
+    if cpu.quota is not None and 0 < cpu.quota < _LEAST_QUOTA:
         nonsense("cpu.quota", cpu.quota, "the kernel takes no quota below 1000 us", "Give at least 1000.")
     if cpu.quota is not None and cpu.quota > _MOST_BANDWIDTH:
         nonsense("cpu.quota", cpu.quota, "the scheduler cannot count that much", "Give -1 for no limit.")
-    if cpu.period is not None and not 1000 <= cpu.period <= 1_000_000:
+    if cpu.period is not None and not _LEAST_PERIOD <= cpu.period <= _MOST_PERIOD:
         nonsense(
             "cpu.period",
             cpu.period,
@@ -119,13 +128,13 @@ def _set(field: str, file: str, asked: str | None, home: str | None) -> Iterator
 
 
 def _parsed(field: str, asked: str) -> cpulist.Ranges:
-    cause = "an empty list would lift the limit"
+    remedy = "Give a list such as 0-3,7, or leave the field out."
+    if not asked:
+        nonsense(field, asked, "an empty list would lift the limit", remedy)
     try:
-        if ranges := cpulist.parse(asked):
-            return ranges
+        return cpulist.parse(asked)
     except ValueError as e:
-        cause = str(e)
-    nonsense(field, asked, cause, "Give a list such as 0-3,7, or leave the field out.")
+        nonsense(field, asked, str(e), remedy)
 
 
 def _realtime(cpu: Cpu) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """``devices`` of the OCI resources: the rule model of cgroup v1, which OCI keeps for v2's device programs.
 
-The model is the kernel's of v1 (security/device_cgroup.c) with the one difference that runc made: to take permissions out
-of a wildcard rule is an error here, where v1 ignores the request and leaves the access open.
+The model is the kernel's of v1 (security/device_cgroup.c) with the one difference that runc made: to take
+permissions out of a wildcard rule is an error here, where v1 ignores the request and leaves the access open.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,8 +55,8 @@ STANDARD: Final[tuple[tuple[Node, frozenset[str]], ...]] = (
 class DeviceRules(msgspec.Struct, frozen=True):
     """Who may use which device nodes.
 
-    Access that ``exceptions`` name is the opposite of ``allow``; no two have the same node. ``standard`` is granted
-    all the same, but for what ``withheld`` names: that was denied by number.
+    Access that ``exceptions`` name is the opposite of ``allow``; no two have the same node. ``standard`` is
+    granted all the same, but for what ``withheld`` names: that was denied by number.
     """
 
     allow: bool
@@ -65,7 +65,7 @@ class DeviceRules(msgspec.Struct, frozen=True):
     withheld: tuple[tuple[Node, frozenset[str]], ...] = ()
 
     def allows(self, kind: Kind, major: int, minor: int, access: str) -> bool:
-        """Whether every letter of ``access`` (of ``rwm``) is allowed; each may be allowed by a rule of its own."""
+        """Whether every letter of ``access`` (of ``rwm``) is allowed; each may be by a rule of its own."""
         named = _named(self.exceptions, kind, major, minor)
         granted = _named(self.standard, kind, major, minor) - _named(self.withheld, kind, major, minor)
         return set(access) <= ((_FULL - named) if self.allow else named) | granted
@@ -79,8 +79,8 @@ class DeviceRules(msgspec.Struct, frozen=True):
 def model(rules: Sequence[Device]) -> DeviceRules:
     """The rules taken in order, from deny all; without the standard devices.
 
-    A rule of type ``a`` (or without type) resets everything. Raises ResourcesError for a rule that makes no sense or
-    would punch a hole into a wildcard rule.
+    A rule of type ``a`` (or without type) resets everything. Raises ResourcesError for a rule that makes no
+    sense or would punch a hole into a wildcard rule.
     """
     allow, exceptions = False, dict[Node, frozenset[str]]()
     for i, rule in enumerate(rules):
@@ -125,7 +125,7 @@ def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:  # n
 
 
 def _remove(field: str, node: Node, access: frozenset[str], exceptions: dict[Node, frozenset[str]]) -> None:
-    """Takes permissions out of the exception for exactly this node; v1 knows no other way to take one back."""
+    """Takes permissions out of the exception for exactly this node; v1 knows no other way to do it."""
     kind, major, minor = node
     for wider in {Node(kind, None, minor), Node(kind, major, None), Node(kind, None, None)} - {node}:
         if exceptions.get(wider, frozenset()) & access:

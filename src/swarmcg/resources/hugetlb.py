@@ -17,7 +17,7 @@ _RSVD_SINCE: Final = (5, 7)
 
 
 def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:
-    """The rows of ``hugepageLimits``: what may be in use, and what may be reserved where the kernel counts that."""
+    """The rows of ``hugepageLimits``: for pages in use, and for reserved ones where the kernel counts them."""
     seen: set[str] = set()
     for i, limit in enumerate(resources.hugepage_limits or ()):
         field = f"hugepageLimits[{i}]"
@@ -37,7 +37,10 @@ def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:
 
 
 def page_size(directory: str) -> str | None:
-    """The size as hugetlb spells it for a directory of /sys/kernel/mm/hugepages: ``hugepages-2048kB`` -> ``2MB``."""
+    """The size as hugetlb spells it, for a directory of /sys/kernel/mm/hugepages.
+
+    ``hugepages-2048kB`` gives ``2MB``; what is no such directory gives None.
+    """
     found = _DIRECTORY.fullmatch(directory)
     if not found:
         return None

@@ -24,7 +24,7 @@ _BOOT_UNIFIED: Final = "Boot with systemd.unified_cgroup_hierarchy=1, so that th
 
 
 def obstacle(row: Row, abilities: Abilities) -> Lack | None:
-    """Why this host cannot take the row's value into the row's file; None when nothing is known to hinder it."""
+    """Why this host cannot take the row's value into its file; None when nothing is known to hinder it."""
     if row.file is None or row.value is None:
         return None
     for find in _OBSTACLES:

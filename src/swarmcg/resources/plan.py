@@ -1,4 +1,4 @@
-"""What the resources mean on one host: the files to be written, in order, and everything that cannot be honoured."""
+"""What the resources mean on one host: the files to be written, in order, and what cannot be honoured."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -27,9 +27,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of every field.
 
-    ``steps`` are the writes, in the order that the kernel accepts. ``rows`` has every field asked for. ``devices`` and
-    ``network`` are what is asked of these, enforced or not; None when nothing is. ``controllers`` are those that the
-    steps need. ``lenient`` are fields that were not asked for in so many words: they are reported, never refused.
+    ``steps`` are the writes, in the order that the kernel accepts. ``rows`` has every field asked for.
+    ``devices`` and ``network`` are what is asked of these, enforced or not; None when nothing is.
+    ``controllers`` are those that the steps need. ``lenient`` are fields that were not asked for in so many
+    words: they are reported, never refused.
     """
 
     steps: tuple[Step, ...] = ()
@@ -57,16 +58,19 @@ def plan(
     shares: cpu.Shares = "quadratic",
     lenient: frozenset[str] = frozenset(),
 ) -> Plan:
-    """The plan for a new slice on a host with these abilities. Touches nothing, and gives the same for the same.
+    """The plan for a new slice on a host with these abilities. Touches nothing, and gives the same for the
+    same.
 
-    ``shares`` names the rule that turns cpu.shares into a weight. ``lenient`` names fields, as in ``memory.swap``,
-    whose rows are reported where they cannot be enforced, but never refused.
+    ``shares`` names the rule that turns cpu.shares into a weight. ``lenient`` names fields, as in
+    ``memory.swap``, whose rows are reported where they cannot be enforced, but never refused.
 
-    Raises ResourcesError for what makes no sense on any host, or names what this host does not have. What makes
-    sense and is not to be had here becomes a row that is not enforceable, with the cure.
+    Raises ResourcesError for what makes no sense on any host, or names what this host does not have. What
+    makes sense and is not to be had here becomes a row that is not enforceable, with the cure.
     """
     asked = resources.checked()
-    rows = tuple(_weighed(row, abilities) for row in _overridden(_rows(asked, abilities, shares)))
+    wanted = tuple(_overridden(_rows(asked, abilities, shares)))
+    cpu.check_idle(wanted)
+    rows = tuple(_weighed(row, abilities) for row in wanted)
     steps = tuple(sorted(_steps(rows), key=lambda step: _RANK.get(step.file, 0)))
     return Plan(
         steps=steps,
@@ -78,9 +82,10 @@ def plan(
     )
 
 
-# Each after the one that bounds it: the burst after its quota (Linux 5.14: EINVAL when it exceeds the quota in force),
-# idle after weight (5.15: no weight can be written once a cgroup is idle), memory.max after memory.swap.max, so that
-# what the lower limit pushes out finds its swap, and the kind of a cpuset after the set.
+# Each after the one that bounds it: the burst after its quota (Linux 5.14: EINVAL when it exceeds the quota
+# in force), idle after weight (5.15: no weight can be written once a cgroup is idle), memory.max after
+# memory.swap.max, so that what the lower limit pushes out finds its swap, and the kind of a cpuset after the
+# set.
 _RANK: Final = {"cpu.max.burst": 1, "cpu.idle": 1, "memory.max": 1, "cpuset.cpus.partition": 1}
 
 

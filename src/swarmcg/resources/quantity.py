@@ -10,7 +10,7 @@ _SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([kKmMgGtTpPeE]?)", re.ASC
 
 
 def number(text: str) -> int | None:
-    """The number that kstrtoll reads with base 0: decimal, octal after ``0``, hexadecimal after ``0x``; else None."""
+    """The number that kstrtoll reads with base 0 (octal after ``0``, hexadecimal after ``0x``); else None."""
     if not _NUMBER.fullmatch(text):
         return None
     unsigned = text.lstrip("+-")

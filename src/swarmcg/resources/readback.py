@@ -14,8 +14,8 @@ _PAGED: Final = re.compile(r"memory\.(?:min|low|high|max|(?:swap|zswap)\.(?:high
 _KEYED: Final = frozenset({"io.max", "io.latency", "rdma.max"})
 _DEFAULTED: Final = frozenset({"io.weight", "io.bfq.weight", "misc.max"})
 _LISTS: Final = frozenset({"cpuset.cpus", "cpuset.mems", "cpuset.cpus.exclusive"})
-# iops limits are 32 bits wide in the kernel, and its largest number stands for none (block/blk-throttle.c); rdma's
-# largest int does the same (kernel/cgroup/rdma.c).
+# iops limits are 32 bits wide in the kernel, and its largest number stands for none (block/blk-throttle.c);
+# rdma's largest int does the same (kernel/cgroup/rdma.c).
 _UNLIMITED: Final = {
     "rbps": 2**64 - 1,
     "wbps": 2**64 - 1,
@@ -29,8 +29,8 @@ _UNLIMITED: Final = {
 def settled(file: str, written: str, read: str, *, page_size: int = 4096) -> bool:
     """Whether ``read`` is how the kernel shows ``written`` in this file.
 
-    Sizes may be rounded down to a page or huge page, lists and lines may be put differently, and other devices' lines
-    do not count. Anything else means that the kernel took the value differently.
+    Sizes may be rounded down to a page or huge page, lists and lines may be put differently, and other
+    devices' lines do not count. Anything else means that the kernel took the value differently.
     """
     written, read = " ".join(written.split()), read.strip()
     if file in _KEYED:

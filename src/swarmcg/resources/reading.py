@@ -49,7 +49,7 @@ def json_value(text: str | bytes) -> Any:
 
 
 def resources_in(value: Any) -> Any:
-    """The resources themselves where the value is a whole ``config.json``; else the value. The rest is not judged."""
+    """The resources of a whole ``config.json``, whose rest is not judged; any other value itself."""
     if not isinstance(value, dict) or not value.keys() & {"ociVersion", "linux"}:
         return value
     linux = _member(value, "linux", "linux")
@@ -66,7 +66,7 @@ def _member(value: dict[str, Any], name: str, path: str) -> dict[str, Any]:
 
 
 def plain(value: msgspec.Struct) -> Any:
-    """The value in plain types, however wrongly it was put together; ResourcesError when it has something else."""
+    """The value in plain types, however wrongly it was put together; else ResourcesError."""
     try:
         return msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview))
     except (TypeError, ValueError, RecursionError) as e:
@@ -122,7 +122,7 @@ _MISSING: Final = re.compile(r"Object missing required field `(.*)`", re.DOTALL)
 
 
 def _explained(message: str, value: Any, kind: type[Any]) -> ResourcesError:
-    """msgspec's message as one of ours: with our path, and with the value itself."""
+    """The message of msgspec as one of ours: with our path, and with the value itself."""
     found = _LOCATED.fullmatch(message)
     cause, path = (found["cause"], (found["path"] or "").removeprefix(".")) if found else (message, "")
     if "[...]" in path:
@@ -136,7 +136,7 @@ def _explained(message: str, value: Any, kind: type[Any]) -> ResourcesError:
 
 
 def _explained_entry(name: str, value: Any, kind: type[Any]) -> ResourcesError:
-    """msgspec does not say which entry of a map it means, so each is tried by itself."""
+    """The same for an entry of a map: msgspec does not say which one, so each is tried by itself."""
     for key, entry in value[name].items():
         try:
             msgspec.convert({name: {"entry": entry}}, kind)

@@ -1,8 +1,9 @@
 """``LinuxResources`` of the OCI runtime specification (1.2), as frozen values.
 
-Field names are the specification's, in Python's spelling; its JSON names are used in JSON and in every message. An
-absent field is None; 0 is a value of its own. The types say what the specification says about each field; what a field
-means for cgroup v2, and which values make sense, is the matter of the controllers' modules.
+Field names are the specification's, in Python's spelling; its JSON names are used in JSON and in every
+message. An absent field is None; 0 is a value of its own. The types say what the specification says about
+each field; what a field means for cgroup v2, and which values make sense, is the matter of the controllers'
+modules.
 """
 
 from typing import Annotated, Literal, Self
@@ -179,11 +180,12 @@ class LinuxResources(
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Reads a resources object, or the resources out of a whole ``config.json`` (none there: empty resources).
+        """Reads a resources object, or the resources out of a whole ``config.json`` (none there: empty
+        resources).
 
-        Raises ResourcesError for broken JSON, and for what the specification does not know or types otherwise; its
-        ``path`` is the field, as in ``blockIO.throttleReadBpsDevice[0].rate``. Whether values make sense is judged by
-        :func:`swarmcg.resources.plan`.
+        Raises ResourcesError for broken JSON, and for what the specification does not know or types
+        otherwise; its ``path`` is the field, as in ``blockIO.throttleReadBpsDevice[0].rate``. Whether values
+        make sense is judged by :func:`swarmcg.resources.plan`.
         """
         return reading.typed(reading.resources_in(reading.json_value(text)), cls)
 
@@ -192,5 +194,5 @@ class LinuxResources(
         return msgspec.json.encode(self)
 
     def checked(self) -> Self:
-        """An equal value whose types are what they should be, or ResourcesError: constructors check nothing."""
+        """An equal value whose types are right, or ResourcesError: constructors check nothing."""
         return reading.typed(reading.plain(self), type(self))

@@ -14,7 +14,8 @@ __all__ = ["CONTROLLERS", "plan"]
 CONTROLLERS: Final = frozenset({"cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma"})
 """Every controller that cgroup v2 has had by Linux 6.18."""
 
-# The core's own files are the supervisor's; these limit or switch something inside the slice and nothing else.
+# The core's own files are the supervisor's; these limit or switch something inside the slice and nothing
+# else.
 _HARMLESS: Final = frozenset({"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"})
 _KEY: Final = re.compile(r"[a-z]+(\.[A-Za-z0-9_-]+)+", re.ASCII)
 _LONGEST_KEY: Final = 200

@@ -104,7 +104,7 @@ class SwarmingServer:
         """Puts a fault (see :mod:`swarmcg.testing.faults`) in the place of the next answers to a call.
 
         ``call`` is the first part of the path below the API: ``bot_code``, ``poll``, ``event``, …; with a
-        slash behind it when more follows, as in ``bot_code/`` for the zip itself and ``task_update/``.
+        slash behind it when more follows, as in ``bot_code/`` for the zip itself and ``task_update/``. A POST that fails has no effect.
         """
         with self._board.changed:
             self._faults.setdefault(call, []).extend([fault] * times)
@@ -124,14 +124,13 @@ class SwarmingServer:
     def _answer(self, method: str, target: str, body: bytes, wire: Wire) -> None:
         self.requests.append((method, target))
         path, _, query = target.partition("?")
-        reply = self._reply(method, path, query, body)
         with self._board.changed:
             faults = self._faults.get(_call(path))
             fault = faults.pop(0) if faults else None
-        if fault is not None:
-            fault(reply, wire)
+        if fault is None:
+            wire.send(self._reply(method, path, query, body).encode())
         else:
-            wire.send(reply.encode())
+            fault(self._get(path, query) if method == "GET" else _json({}), wire)
 
     def _reply(self, method: str, path: str, query: str, body: bytes) -> Reply:
         if method == "GET":
@@ -190,6 +189,7 @@ class _Http(http.server.ThreadingHTTPServer):
     """Serves until it is ended, without looking up every now and then, and knows its open connections."""
 
     daemon_threads = False  # so that closing joins them
+    request_queue_size = 128  # with the 5 of socketserver, many bots at once wait a second for a second SYN
     swarming: SwarmingServer
 
     def __init__(self, address: tuple[str, int], handler: type["_Handler"]) -> None:

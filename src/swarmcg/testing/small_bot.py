@@ -28,6 +28,7 @@ REQUEST_TIMEOUT = 10.0
 OUTPUT_CHUNK = 1 << 16
 TICK = 0.1
 UPDATE_INTERVAL = 0.25
+FINAL_ATTEMPTS = 6
 
 
 class Bell:
@@ -92,6 +93,7 @@ class Run:
         self._hard_timeout = float(manifest.get("hard_timeout") or 3600)
         self._started = time.monotonic()
         self._told = 0
+        self._pending = b""
         self._kill_at: float | None = None
         self._facts: dict[str, Any] = {"task_id": manifest["task_id"]}
         self._process = subprocess.Popen(
@@ -124,21 +126,33 @@ class Run:
                 self._enforce()
             code = self._process.returncode
             self._end_group(signal.SIGKILL)
-            self._update(read_available(pipe.fileno()), exit_code=code, duration=self._age())
+            self._finish(bell, read_available(pipe.fileno()), code)
         return code
 
     def _age(self) -> float:
         return time.monotonic() - self._started
 
-    def _update(self, output: bytes, **more: Any) -> None:
-        text = base64.b64encode(output).decode()
+    def _update(self, output: bytes, **more: Any) -> bool:
+        """Whether the server took the output so far; what it did not is sent again next time."""
+        self._pending += output
+        text = base64.b64encode(self._pending).decode()
         answer = self._server.tell(
             self._name, output=text, output_chunk_start=self._told, **self._facts, **more
         )
-        self._told += len(output)
+        if answer:
+            self._told += len(self._pending)
+            self._pending = b""
         if answer.get("must_stop") and self._kill_at is None:
             self._facts["canceled"] = True
             self._stop()
+        return bool(answer)
+
+    def _finish(self, bell: Bell, output: bytes, code: int) -> None:
+        """The last update, which is worth some attempts."""
+        for attempt in range(FINAL_ATTEMPTS):
+            if self._update(output if attempt == 0 else b"", exit_code=code, duration=self._age()):
+                return
+            bell.wait(TICK * 2**attempt)
 
     def _enforce(self) -> None:
         if self._kill_at is None and self._age() > self._hard_timeout:
