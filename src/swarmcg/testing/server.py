@@ -104,7 +104,8 @@ class SwarmingServer:
         """Puts a fault (see :mod:`swarmcg.testing.faults`) in the place of the next answers to a call.
 
         ``call`` is the first part of the path below the API: ``bot_code``, ``poll``, ``event``, …; with a
-        slash behind it when more follows, as in ``bot_code/`` for the zip itself and ``task_update/``. A POST that fails has no effect.
+        slash behind it when more follows, as in ``bot_code/`` for the zip itself and ``task_update/``. A POST
+        that fails has no effect.
         """
         with self._board.changed:
             self._faults.setdefault(call, []).extend([fault] * times)
