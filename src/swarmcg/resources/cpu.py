@@ -44,13 +44,13 @@ def quadratic_weight(shares: int) -> int:
 
 
 def linear_weight(shares: int) -> int:
-    """The weight for v1 shares by the older rule, under which 1024 shares are a weight of 39, not of 100."""
+    """The weight for v1 shares by the older rule, under which 1024 shares are 39."""
     within = min(max(shares, _LOWEST_SHARES), _HIGHEST_SHARES)
     return 1 + (within - _LOWEST_SHARES) * (_HIGHEST_WEIGHT - 1) // (_HIGHEST_SHARES - _LOWEST_SHARES)
 
 
 def check_idle(rows: Iterable[Row]) -> None:
-    """Raises ResourcesError when a weight is asked for beside cpu.idle=1, be it by a field or by ``unified``."""
+    """Raises ResourcesError when a weight is asked for beside cpu.idle=1, wherever they come from."""
     asked = {row.file: row for row in rows if row.value is not None}
     idle = asked.get("cpu.idle")
     if idle is None or quantity.number((idle.value or "").strip()) != 1:

@@ -17,7 +17,7 @@ _RSVD_SINCE: Final = (5, 7)
 
 
 def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:
-    """The rows of ``hugepageLimits``: for pages in use, and for reserved ones where the kernel counts them."""
+    """The rows of ``hugepageLimits``: for pages in use, and for reserved ones where they are counted."""
     seen: set[str] = set()
     for i, limit in enumerate(resources.hugepage_limits or ()):
         field = f"hugepageLimits[{i}]"
