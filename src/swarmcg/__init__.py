@@ -6,7 +6,12 @@ The public names are resolved on first use (PEP 562), so that importing the pack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from swarmcg.bot import GRACE_INTERVAL as GRACE_INTERVAL, Bot as Bot, Config as Config, ExitReport as ExitReport
+    from swarmcg.bot import (
+        GRACE_INTERVAL as GRACE_INTERVAL,
+        Bot as Bot,
+        Config as Config,
+        ExitReport as ExitReport,
+    )
     from swarmcg.errors import SwarmcgError as SwarmcgError, WaitTimeout as WaitTimeout
     from swarmcg.resources import LinuxResources as LinuxResources
     from swarmcg.starter import Starter as Starter

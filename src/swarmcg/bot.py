@@ -31,7 +31,9 @@ __all__ = [
 ]
 
 GRACE_INTERVAL: Final[float] = 180.0
-"""How long a terminated bot may take before its slice is killed, in seconds: the 3 minutes of the Go original."""
+"""How long a terminated bot may take before its slice is killed, in seconds: the 3 minutes of the Go
+original.
+"""
 
 MAX_BOT_ID_BYTES: Final = 200
 
@@ -54,8 +56,9 @@ Reason = Literal[
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One line of ``swarmcg explain``: what becomes of one field of the resources.
 
-    ``field`` is the OCI path (``memory.limit``); ``file`` the cgroup file, None for what is no file; ``value`` what
-    is written there; ``why`` the rule behind it; ``remedy`` what would make it enforceable, None where it is.
+    ``field`` is the OCI path (``memory.limit``); ``file`` the cgroup file, None for what is no file;
+    ``value`` what is written there; ``why`` the rule behind it; ``remedy`` what would make it enforceable,
+    None where it is.
     """
 
     field: str
@@ -108,8 +111,8 @@ class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
 class ExitReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why a bot ended, on what evidence, and what it used. Unknown is None, never 0.
 
-    ``duration_s`` and all times are seconds, sizes bytes. ``limits`` maps files of the slice to the values that were
-    in force, as read back from the kernel; ``unenforced`` lists what was asked for and was not.
+    ``duration_s`` and all times are seconds, sizes bytes. ``limits`` maps files of the slice to the values
+    that were in force, as read back from the kernel; ``unenforced`` lists what was asked for and was not.
     """
 
     bot_id: str
@@ -143,7 +146,9 @@ class ExitReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_bot_id(bot_id: object) -> str:
-    """The id itself if it is one: non-empty valid UTF-8 text without NUL of at most 200 bytes; else ConfigError."""
+    """The id itself if it is one: non-empty valid UTF-8 text without NUL of at most 200 bytes; else
+    ConfigError.
+    """
     if not isinstance(bot_id, str):
         raise ConfigError("The bot id is not text", value=repr(bot_id), remedy="Give the id as a str.")
     try:
@@ -186,15 +191,16 @@ class _Asked(msgspec.Struct, frozen=True):
 class Config(_Asked, frozen=True, kw_only=True):
     """What is wanted of one bot.
 
-    ``bot_id`` is any non-empty UTF-8 text without NUL, at most 200 bytes. ``work_directory`` must exist when the bot
-    is started and be at most ``work_directory_limit`` bytes long, since the bot makes Unix sockets in it; its log is
-    ``<work_directory>.log``, its drain file ``<work_directory>.drain``. ``python_version`` is a command (``python3``)
-    or a path. ``grace_interval`` is in seconds. ``drain`` says how the bot is asked to finish its task: ``file``,
-    ``sigterm`` (to the main process alone), ``file+sigterm``, or a command. ``env`` is added to the bot's environment.
-    ``on_unenforceable`` says what happens when a limit cannot be put in force: ``refuse`` or ``report``; None means
-    ``refuse`` on Linux and ``report`` elsewhere.
+    ``bot_id`` is any non-empty UTF-8 text without NUL, at most 200 bytes. ``work_directory`` must exist when
+    the bot is started and be at most ``work_directory_limit`` bytes long, since the bot makes Unix sockets in
+    it; its log is ``<work_directory>.log``, its drain file ``<work_directory>.drain``. ``python_version`` is
+    a command (``python3``) or a path. ``grace_interval`` is in seconds. ``drain`` says how the bot is asked
+    to finish its task: ``file``, ``sigterm`` (to the main process alone), ``file+sigterm``, or a command.
+    ``env`` is added to the bot's environment. ``on_unenforceable`` says what happens when a limit cannot be
+    put in force: ``refuse`` or ``report``; None means ``refuse`` on Linux and ``report`` elsewhere.
 
-    Raises ConfigError when a value makes no sense by itself; the file system is looked at when the bot is started.
+    Raises ConfigError when a value makes no sense by itself; the file system is looked at when the bot is
+    started.
     """
 
     grace_interval: float = GRACE_INTERVAL
@@ -220,7 +226,9 @@ class Config(_Asked, frozen=True, kw_only=True):
 def check_grace(seconds: object) -> float:
     """The number of seconds itself if it is one that can be waited for; else ConfigError."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ConfigError("The grace period is not a number", value=seconds, remedy="Give it in seconds, as in 180.")
+        raise ConfigError(
+            "The grace period is not a number", value=seconds, remedy="Give it in seconds, as in 180."
+        )
     if not 0 <= seconds <= _LONGEST_GRACE:
         raise ConfigError(
             "The grace period is out of range",
@@ -243,7 +251,9 @@ def _check_drain(drain: object) -> None:
 
 
 def _is_command(words: object) -> bool:
-    return isinstance(words, Sequence) and bool(words) and all(isinstance(word, str) and word for word in words)
+    return (
+        isinstance(words, Sequence) and bool(words) and all(isinstance(word, str) and word for word in words)
+    )
 
 
 def _check_variable(name: object, value: object) -> None:
@@ -276,15 +286,17 @@ class Bot(Protocol):
     def drain(self, deadline: float | None = None) -> None:
         """Asks the bot to finish its task and end. Returns at once.
 
-        With a ``deadline`` in seconds, a bot that has not ended by then is terminated. Harmless after the end.
+        With a ``deadline`` in seconds, a bot that has not ended by then is terminated. Harmless after the
+        end.
         """
         ...
 
     def terminate_or_kill(self, grace: float | None = None) -> None:
-        """Sends SIGTERM to every process of the bot and, when the grace period is over, kills all that is left.
+        """Sends SIGTERM to every process of the bot and, when the grace period is over, kills all that is
+        left.
 
         Blocks until the bot is proven gone. ``grace`` is in seconds (None: the one it was configured with). A
-        concurrent call with a smaller grace shortens the period; after the end it returns at once. Raises StuckError
-        when processes survive even the kill.
+        concurrent call with a smaller grace shortens the period; after the end it returns at once. Raises
+        StuckError when processes survive even the kill.
         """
         ...

@@ -1,7 +1,7 @@
 """The errors of swarmcg: each says what failed, why, and what mends it.
 
-Every error carries its facts as attributes, for programs, and in its text, for people. The text has up to three
-lines: what failed, why, and the cure. All of them can be caught as :class:`SwarmcgError`.
+Every error carries its facts as attributes, for programs, and in its text, for people. The text has up to
+three lines: what failed, why, and the cure. All of them can be caught as :class:`SwarmcgError`.
 """
 
 import errno as _errno
@@ -28,9 +28,9 @@ __all__ = [
 class SwarmcgError(Exception):
     """What failed, why, and the cure.
 
-    ``what`` is a sentence without a full stop. ``path`` is the file, directory, URL or field it is about; ``value``
-    the offending value; ``errno`` the kernel's answer as a number; ``cause`` the reason in words; ``remedy`` what the
-    reader can do. Whatever is not known is None.
+    ``what`` is a sentence without a full stop. ``path`` is the file, directory, URL or field it is about;
+    ``value`` the offending value; ``errno`` the kernel's answer as a number; ``cause`` the reason in words;
+    ``remedy`` what the reader can do. Whatever is not known is None.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SwarmcgError(Exception):
         self.what: Final = what
         self.path: Final = None if path is None else os.fspath(path)
         self.value: Final = value
-        self.errno: Final = errno
+        self.errno = errno
         self.cause: Final = cause
         self.remedy: Final = remedy
 
@@ -109,7 +109,9 @@ class CgroupError(SwarmcgError):
 
 
 class StartError(SwarmcgError):
-    """The command could not be started; ``step`` names what failed in the child (``exec``, ``join``, ``setsid``, …)."""
+    """The command could not be started; ``step`` names what failed in the child (``exec``, ``join``,
+    ``setsid``, …).
+    """
 
     def __init__(self, what: str, *, step: str | None = None, **facts: Any) -> None:
         super().__init__(what, **facts)
@@ -121,7 +123,9 @@ class StartError(SwarmcgError):
 
 
 class BotCodeError(SwarmcgError):
-    """The bot's code could not be downloaded, verified or stored; ``status`` is the HTTP status where there was one."""
+    """The bot's code could not be downloaded, verified or stored; ``status`` is the HTTP status where there
+    was one.
+    """
 
     def __init__(self, what: str, *, status: int | None = None, **facts: Any) -> None:
         super().__init__(what, **facts)
@@ -133,11 +137,15 @@ class StateError(SwarmcgError):
 
 
 class StuckError(SwarmcgError):
-    """Processes survived the kill (state D); ``value`` names them. Their slice stays fenced until they are gone."""
+    """Processes survived the kill (state D); ``value`` names them. Their slice stays fenced until they are
+    gone.
+    """
 
 
 class OwnerLostError(SwarmcgError):
-    """The process that supervised the bot died; the bot is ended by its keeper and reported in the state directory."""
+    """The process that supervised the bot died; the bot is ended by its keeper and reported in the state
+    directory.
+    """
 
 
 class WaitTimeout(SwarmcgError, TimeoutError):  # noqa: N818  the name is part of the fixed interface
@@ -164,7 +172,9 @@ _FAMILY: Final[dict[str, type[SwarmcgError]]] = {
 
 
 def from_dict(facts: dict[str, Any]) -> SwarmcgError:
-    """The error that :meth:`SwarmcgError.to_dict` described, of the same class; for errors that cross a process."""
+    """The error that :meth:`SwarmcgError.to_dict` described, of the same class; for errors that cross a
+    process.
+    """
     rest = dict(facts)
     kind = _FAMILY.get(rest.pop("error", ""), SwarmcgError)
     return kind(rest.pop("what"), **rest)
@@ -172,5 +182,7 @@ def from_dict(facts: dict[str, Any]) -> SwarmcgError:
 
 def _printable(text: str, most: int = 200) -> str:
     """Text from outside, made safe for a terminal and short enough for one line."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
     return shown if len(shown) <= most else shown[: most - 1] + "…"

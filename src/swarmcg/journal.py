@@ -1,4 +1,6 @@
-"""The journal of exit reports: ``reports.jsonl``, one JSON object a line, appended and on disk before a slice is removed."""
+"""The journal of exit reports: ``reports.jsonl``, one JSON object a line, appended and on disk before a slice
+is removed.
+"""
 
 import contextlib
 import errno
@@ -28,15 +30,15 @@ class Journal:
             pass
 
     def append(self, report: ExitReport, *, sync: bool = True) -> None:
-        """Writes the report's line and waits until it is on disk; a torn last line of a crash is cut first. Raises StateError."""
+        """Writes the report's line and waits until it is on disk; a torn last line of a crash is cut first.
+        Raises StateError.
+        """
         with self._errors("The report could not be kept"), self._open() as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
             end = self._sound_end(fd)
             line = report.to_json() + b"\n"
             try:
-                written = os.pwrite(fd, line, end)
-                if written < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+                _write_all(fd, line, end)
             except OSError:
                 os.ftruncate(fd, end)
                 raise
@@ -69,8 +71,7 @@ class Journal:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         fd = os.open(self.path, flags, 0o644)
         try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file", self.path)
+            _check_regular(fd)
             yield fd
         finally:
             os.close(fd)
@@ -81,3 +82,15 @@ class Journal:
             yield
         except OSError as e:
             raise StateError(what, path=self.path, errno=e.errno, cause=e.strerror, remedy=_CURE) from e
+
+
+def _write_all(fd: int, text: bytes, at: int) -> None:
+    """Writes all of it; a disk that is nearly full takes a part first and fails then."""
+    written = 0
+    while written < len(text):
+        written += os.pwrite(fd, text[written:], at + written)
+
+
+def _check_regular(fd: int) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")

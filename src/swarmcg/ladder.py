@@ -1,11 +1,11 @@
 """The stop ladder as a state machine: thaw, drain, terminate, grace, kill, proven empty.
 
-Pure: every method takes the time and returns what is to be done, in order; who calls it does that and tells what happened.
-Times are seconds of one monotonic clock. For one thread.
+Pure: every method takes the time and returns what is to be done, in order; who calls it does that and tells
+what happened. Times are seconds of one monotonic clock. For one thread.
 
-A process in a frozen slice keeps SIGTERM pending, and one pass over the processes of a forking slice misses some (6 of 24 storms
-on Linux 6.1). So the slice is frozen, everybody is signalled, and it is thawed; where freezing takes too long the ladder goes
-on without.
+A process in a frozen slice keeps SIGTERM pending, and one pass over the processes of a forking slice misses
+some (6 of 24 storms on Linux 6.1). So the slice is frozen, everybody is signalled, and it is thawed; where
+freezing takes too long the ladder goes on without.
 """
 
 import enum
@@ -105,7 +105,9 @@ class Ladder:
         return ()
 
     def main_ended(self, now: float) -> tuple[Act, ...]:
-        """The main process is gone. By itself: what it left is killed at once. While asked to stop: others keep the grace."""
+        """The main process is gone. By itself: what it left is killed at once. While asked to stop: others
+        keep the grace.
+        """
         return self._kill(now) if self.rung in _STEADY else ()
 
     def empty(self) -> tuple[Act, ...]:
@@ -130,7 +132,8 @@ class Ladder:
             case Rung.FREEZING_TO_KILL:
                 return self.frozen(now)
             case _:
-                # Killed and not gone: in state D. Kill again each time, for whoever came in by another's hand.
+                # Killed and not gone: in state D. Kill again each time, for whoever came in by another's
+                # hand.
                 self.rung, self.due = Rung.STUCK, now + KILL_S
                 return (Act.CRY, Act.KILL if self._can_kill else Act.KILL_EACH)
 

@@ -1,4 +1,6 @@
-"""Where swarmcg keeps its state, its sockets and its downloads: for root below /var and /run, else in the user's directories."""
+"""Where swarmcg keeps its state, its sockets and its downloads: for root below /var and /run, else in the
+user's directories.
+"""
 
 import os
 from typing import Final

@@ -1,4 +1,6 @@
-"""Starts a Swarming bot: its code is downloaded, its slice made, its process born inside; or nothing is left of the attempt."""
+"""Starts a Swarming bot: its code is downloaded, its slice made, its process born inside; or nothing is left
+of the attempt.
+"""
 
 import contextlib
 import fcntl
@@ -24,19 +26,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Starter", "bot_environment"]
 
-_PASSED_ON: Final = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "DOCKER_HOST_HOSTNAME"}
+_PASSED_ON: Final = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "DOCKER_HOST_HOSTNAME",
+}
 _LOCK_FILE: Final = "swarming.lck"
 
 
 class Starter:
     """Starts bots of one Swarming server, each in a slice of its own.
 
-    The first start makes a small supervisor process with a keeper, which own the slices; when this process dies, they end its
-    bots by the stop ladder. May be used from any thread, and as a context manager that ends all of its bots.
+    The first start makes a small supervisor process with a keeper, which own the slices; when this process
+    dies, they end its bots by the stop ladder. May be used from any thread, and as a context manager that
+    ends all of its bots.
 
-    ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup for the slices, else
-    one is found; ``enter_home`` allows moving this process into a leaf of its own delegated cgroup. ``cache_directory`` is shared
-    by all bots of the host (None: the user's or the system's own).
+    ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup
+    for the slices, else one is found; ``enter_home`` allows moving this process into a leaf of its own
+    delegated cgroup. ``cache_directory`` is shared by all bots of the host (None: the user's or the system's
+    own).
     """
 
     def __init__(
@@ -61,8 +75,9 @@ class Starter:
     def start(self, config: Config) -> SupervisedBot:
         """Downloads the bot's code and starts it. Returns when its program runs.
 
-        Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError, UnenforceableError, CgroupError,
-        StartError (fork, exec, …), StateError (no place for reports). Nothing is left of a failed start.
+        Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError,
+        UnenforceableError, CgroupError, StartError (fork, exec, …), StateError (no place for reports).
+        Nothing is left of a failed start.
         """
         work = work_directory(config)
         env = bot_environment(config)
@@ -89,7 +104,13 @@ class Starter:
         )
 
     def _start(
-        self, launch: Launch, argv: list[str], env: Mapping[str, str], *, cwd: str, stdio: tuple[int, int, int]
+        self,
+        launch: Launch,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str,
+        stdio: tuple[int, int, int],
     ) -> SupervisedBot:
         connection = self._connected()
         try:
@@ -113,7 +134,9 @@ class Starter:
                 self._connection = None
 
     def close(self) -> None:
-        """Ends all bots of this starter by the ladder, then its helper processes; blocks for at most their grace periods."""
+        """Ends all bots of this starter by the ladder, then its helper processes; blocks for at most their
+        grace periods.
+        """
         with self._lock:
             connection, self._connection = self._connection, None
         if connection is not None:
@@ -147,7 +170,9 @@ def _passed_on(name: str) -> bool:
 
 
 def work_directory(config: Config) -> str:
-    """The work directory as an absolute path, after checking that a bot may be started there. Raises ConfigError."""
+    """The work directory as an absolute path, after checking that a bot may be started there. Raises
+    ConfigError.
+    """
     path = os.path.abspath(os.fspath(config.work_directory))
     size = len(os.fsencode(path))
     if size > config.work_directory_limit:
@@ -155,12 +180,15 @@ def work_directory(config: Config) -> str:
             "The work directory's path is too long",
             path=path,
             value=size,
-            cause=f"it has {size} bytes of at most {config.work_directory_limit}; the bot makes Unix sockets in it (104 bytes)",
+            cause=f"it has {size} bytes of at most {config.work_directory_limit}, "
+            "since the bot makes Unix sockets in it, whose paths end at 104 bytes",
             remedy="Use a shorter path, or raise work_directory_limit.",
         )
     if not os.path.isdir(path):
         raise ConfigError(
-            "The work directory does not exist" if not os.path.exists(path) else "The work directory is no directory",
+            "The work directory does not exist"
+            if not os.path.exists(path)
+            else "The work directory is no directory",
             path=path,
             cause="the bot keeps its code, caches and logs there",
             remedy=f"mkdir -p {path}",
@@ -175,7 +203,9 @@ def _check_not_home(path: str) -> None:
     real = os.path.realpath(path)
     if f"{home}/".startswith(f"{real.rstrip('/')}/"):
         raise ConfigError(
-            "The work directory is the home directory" if real == home else "The work directory holds the home directory",
+            "The work directory is the home directory"
+            if real == home
+            else "The work directory holds the home directory",
             path=path,
             cause="a bot deletes everything in its work directory that it does not know",
             remedy="Use a directory that serves this bot alone.",
@@ -188,6 +218,7 @@ def _check_unlocked(path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
+    holder = ""
     try:
         holder = os.read(fd, 32).decode(errors="replace").strip()
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,7 +252,9 @@ def _python(wanted: str, env: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def _installed(code: str, work: str) -> Iterator[str]:
-    """The bot's zip in its work directory; taken away again when the start fails, unless one was there before."""
+    """The bot's zip in its work directory; taken away again when the start fails, unless one was there
+    before.
+    """
     path = os.path.join(work, "swarming_bot.zip")
     before = os.path.lexists(path)
     bot_code.install(code, work)
@@ -236,14 +269,19 @@ def _installed(code: str, work: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _log(path: str) -> Iterator[int]:
-    """The bot's log, opened for appending; a new one is taken away again when the start fails and left it empty."""
+    """The bot's log, opened for appending; a new one is taken away again when the start fails and left it
+    empty.
+    """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     before = os.path.lexists(path)
     try:
         fd = os.open(path, flags, 0o644)
     except OSError as e:
         raise StateError(
-            "The bot's log cannot be opened", path=path, errno=e.errno, remedy="See that it is a plain file that can be written."
+            "The bot's log cannot be opened",
+            path=path,
+            errno=e.errno,
+            remedy="See that it is a plain file that can be written.",
         ) from e
     try:
         _check_plain(fd, path)

@@ -8,10 +8,11 @@ __all__ = ["End", "reason"]
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen. ``observed`` says that the exit status is known; ``oom`` is the proven out-of-memory verdict, if any.
+    """What was seen. ``observed`` says that the exit status is known; ``oom`` is the proven out-of-memory
+    verdict, if any.
 
-    ``terminated`` and ``grace_over`` say that terminate had begun, and that we had killed after the grace period, before
-    the main process ended.
+    ``terminated`` and ``grace_over`` say that terminate had begun, and that we had killed after the grace
+    period, before the main process ended.
     """
 
     started: bool

@@ -26,7 +26,9 @@ def _disk(number: str) -> Disk:
     directory = os.path.realpath(f"{_BLOCK}/{number}")
     # A partition's directory lies in its disk's; the io controller throttles whole disks only.
     disk = os.path.dirname(directory) if os.path.exists(f"{directory}/partition") else directory
-    return Disk(name=os.path.basename(directory), whole=_text(f"{disk}/dev") or number, scheduler=_scheduler(disk))
+    return Disk(
+        name=os.path.basename(directory), whole=_text(f"{disk}/dev") or number, scheduler=_scheduler(disk)
+    )
 
 
 def _scheduler(disk: str) -> str | None:

@@ -1,7 +1,9 @@
-"""The interface files of a cgroup v2 directory, declared as cgroupspy descriptors: one a file, named as in the kernel.
+"""The interface files of a cgroup v2 directory, declared as cgroupspy descriptors: one a file, named as in
+the kernel.
 
-cgroupspy knows version 1; its Node, Controller and descriptor classes carry version 2 with the few overrides made here. Reading
-never turns an error into a number: what is absent is None, and any other trouble is raised.
+cgroupspy knows version 1; its Node, Controller and descriptor classes carry version 2 with the few overrides
+made here. Reading never turns an error into a number: what is absent is None, and any other trouble is
+raised.
 """
 
 import contextlib
@@ -22,28 +24,21 @@ _ABSENT: Final = {errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV}
 """Not compiled in, not enabled, or off by the kernel command line (psi=0): absent, and no error."""
 
 
-class _Readable:
-    """Lets ``controller.attribute`` work as in cgroupspy, and ``Class.attribute`` give the descriptor itself."""
-
-    def __get__(self, instance: Any, owner: Any) -> Any:
-        return self if instance is None else super().__get__(instance, owner)  # type: ignore[misc]  cgroupspy's mix-in
-
-
-class Flat(_Readable, DictFile):  # type: ignore[misc]  cgroupspy has no types
+class Flat(DictFile):  # type: ignore[misc]  # cgroupspy has no types
     """A flat-keyed file, ``key value`` a line: a mapping of integers."""
 
     def sanitize_get(self, value: str) -> dict[str, int]:
         return {key: int(number) for key, number in map(str.split, value.splitlines())}
 
 
-class Number(_Readable, BaseFileInterface):  # type: ignore[misc]
+class Number(BaseFileInterface):  # type: ignore[misc]  # cgroupspy has no types
     """A file that holds one integer or ``max`` (None)."""
 
     def sanitize_get(self, value: str) -> int | None:
         return None if value == "max" else int(value)
 
 
-class Nested(_Readable, BaseFileInterface):  # type: ignore[misc]
+class Nested(BaseFileInterface):  # type: ignore[misc]  # cgroupspy has no types
     """A nested-keyed file, ``key a=1 b=2`` a line: a mapping of mappings of text."""
 
     def sanitize_get(self, value: str) -> dict[str, dict[str, str]]:
@@ -51,15 +46,15 @@ class Nested(_Readable, BaseFileInterface):  # type: ignore[misc]
         return {key: dict(pair.split("=", 1) for pair in pairs if "=" in pair) for key, *pairs in rows}
 
 
-class Words(_Readable, ListFile):  # type: ignore[misc]
+class Words(ListFile):  # type: ignore[misc]  # cgroupspy has no types
     """A file with words between blanks."""
 
 
-class Flag(_Readable, FlagFile):  # type: ignore[misc]
+class Flag(FlagFile):  # type: ignore[misc]  # cgroupspy has no types
     """A file that holds 0 or 1."""
 
 
-class Files(Controller):  # type: ignore[misc]
+class Files(Controller):  # type: ignore[misc]  # cgroupspy has no types
     """The files of one cgroup."""
 
     controllers = Words("cgroup.controllers", readonly=True)
@@ -103,7 +98,7 @@ class Files(Controller):  # type: ignore[misc]
             raise
 
 
-class Cgroup(Node):  # type: ignore[misc]
+class Cgroup(Node):  # type: ignore[misc]  # cgroupspy has no types
     """One cgroup directory, named by its full path."""
 
     def __init__(self, path: str) -> None:
@@ -145,13 +140,17 @@ def write_line(path: str, line: str) -> None:
 
 
 @contextlib.contextmanager
-def cgroup_errors(what: str, path: str, value: str | None = None, remedy: str | None = None) -> Iterator[None]:
+def cgroup_errors(
+    what: str, path: str, value: str | None = None, remedy: str | None = None
+) -> Iterator[None]:
     """Turns an OSError of the block into a CgroupError that says what failed, where, and what helps."""
     try:
         yield
     except OSError as e:
         cause, cure = _KNOWN.get(e.errno or 0, (None, None))
-        raise CgroupError(what, path=path, value=value, errno=e.errno, cause=cause, remedy=remedy or cure) from e
+        raise CgroupError(
+            what, path=path, value=value, errno=e.errno, cause=cause, remedy=remedy or cure
+        ) from e
 
 
 _KNOWN: Final = {

@@ -1,4 +1,6 @@
-"""How this host mounts its cgroups, and where in them this process is. Read-only: nothing here changes the host."""
+"""How this host mounts its cgroups, and where in them this process is. Read-only: nothing here changes the
+host.
+"""
 
 import os
 import re
@@ -20,8 +22,9 @@ _OF_V1: Final = {"cpuacct": "cpu", "blkio": "io", "cpu": "cpu", "io": "io"}
 class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
     """The cgroup2 mount and our place in it.
 
-    ``mount`` is None when there is no cgroup2. ``own`` is this process's cgroup as a directory, None when it cannot
-    be seen from here. ``v1`` are controllers that version 1 holds. ``systemd`` says whether systemd manages the host.
+    ``mount`` is None when there is no cgroup2. ``own`` is this process's cgroup as a directory, None when it
+    cannot be seen from here. ``v1`` are controllers that version 1 holds. ``systemd`` says whether systemd
+    manages the host.
     """
 
     mount: str | None
@@ -57,7 +60,7 @@ def look() -> Hierarchy:
     mounts = [_Mount.parse(line) for line in _lines("/proc/self/mountinfo")]
     unified = next((m for m in mounts if m.kind == "cgroup2"), None)
     return Hierarchy(
-        mount=unified and unified.target,
+        mount=unified.target if unified else None,
         writable=unified is not None and not {"ro"} & unified.options,
         own=_own(unified) if unified else None,
         v1=frozenset().union(*(_controllers(m) for m in mounts if m.kind == "cgroup")),
@@ -87,7 +90,9 @@ def _unescape(field: str) -> str:
 
 
 def _controllers(mount: _Mount) -> frozenset[str]:
-    return frozenset(_OF_V1.get(name, name) for name in mount.options if _OF_V1.get(name, name) in CONTROLLERS)
+    return frozenset(
+        _OF_V1.get(name, name) for name in mount.options if _OF_V1.get(name, name) in CONTROLLERS
+    )
 
 
 def _own(mount: _Mount) -> str | None:

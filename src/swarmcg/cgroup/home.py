@@ -1,8 +1,9 @@
 """The home: the cgroup below which slices are made.
 
-Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in it; ``swarmcg``
-below the hierarchy's root, as root and without systemd; the same on a hybrid host, for placement and kill only. Nothing outside
-of a delegated subtree is ever written, and no process is moved unless the caller said that it may be.
+Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in
+it; ``swarmcg`` below the hierarchy's root, as root and without systemd; the same on a hybrid host, for
+placement and kill only. Nothing outside of a delegated subtree is ever written, and no process is moved
+unless the caller said that it may be.
 """
 
 import contextlib
@@ -29,9 +30,11 @@ _TRIES: Final = 16
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
-    """A place for slices. ``ours`` says that the directory is swarmcg's own, made on demand and removed when empty.
+    """A place for slices. ``ours`` says that the directory is swarmcg's own, made on demand and removed when
+    empty.
 
-    May be used by several processes at once: making and sweeping exclude each other by a lock on the directory.
+    May be used by several processes at once: making and sweeping exclude each other by a lock on the
+    directory.
     """
 
     path: str
@@ -70,15 +73,24 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
     def _lack(self, controller: str) -> Lack:
         top = self.hierarchy.mount
-        if self.hierarchy.mode != "unified" or top is None or controller not in _words(f"{top}/cgroup.controllers"):
+        if (
+            self.hierarchy.mode != "unified"
+            or top is None
+            or controller not in _words(f"{top}/cgroup.controllers")
+        ):
             return self.hierarchy.lack(controller)
         lacking = next(
-            (d for d in _down(top, self._source()) if controller not in _words(f"{d}/cgroup.subtree_control")),
+            (
+                d
+                for d in _down(top, self._source())
+                if controller not in _words(f"{d}/cgroup.subtree_control")
+            ),
             self._source(),
         )
         return Lack(
             why=f"{lacking} does not hand the {controller} controller down",
-            remedy=f"Have it delegated (systemd: Delegate=yes), or: echo +{controller} > {lacking}/cgroup.subtree_control",
+            remedy="Have it delegated (systemd: Delegate=yes), "
+            f"or: echo +{controller} > {lacking}/cgroup.subtree_control",
         )
 
     def _files(self) -> frozenset[str] | None:
@@ -125,7 +137,10 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
     def _make(self) -> None:
         if self.ours:
-            with cgroup_errors("The home for slices could not be made", self.path), contextlib.suppress(FileExistsError):
+            with (
+                cgroup_errors("The home for slices could not be made", self.path),
+                contextlib.suppress(FileExistsError),
+            ):
                 os.mkdir(self.path)
 
     def _enable(self) -> dict[str, Lack]:
@@ -202,8 +217,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             os.close(fd)
 
 
-def find_home(explicit: str | None = None, *, enter: bool = False, hierarchy: Callable[[], Hierarchy] = look) -> Home:
-    """The home for this process. Makes nothing, except that ``enter`` moves this process into a leaf of its own cgroup.
+def find_home(
+    explicit: str | None = None, *, enter: bool = False, hierarchy: Callable[[], Hierarchy] = look
+) -> Home:
+    """The home for this process. Makes nothing, except that ``enter`` moves this process into a leaf of its
+    own cgroup.
 
     Raises HomeError when there is none, with what would bring one.
     """
@@ -338,8 +356,13 @@ def _namespace_root(mount: str, seen: Hierarchy) -> Home:
 def _refusal(directory: str, name: str, error: OSError) -> Lack:
     why = f"{directory}/cgroup.subtree_control refuses +{name}: {error.strerror}"
     if error.errno == errno.EBUSY:
-        return Lack(why=f"{why}, because {directory} holds processes itself", remedy="Move them into a leaf of it first.")
-    return Lack(why=why, remedy="See that this process may write there and that no realtime task is in the way.")
+        return Lack(
+            why=f"{why}, because {directory} holds processes itself",
+            remedy="Move them into a leaf of it first.",
+        )
+    return Lack(
+        why=why, remedy="See that this process may write there and that no realtime task is in the way."
+    )
 
 
 def _down(top: str, bottom: str) -> Iterator[str]:

@@ -1,9 +1,11 @@
-"""Bot ids and the directory names of their slices: one to one, and safe on cgroupfs and every other file system.
+"""Bot ids and the directory names of their slices: one to one, and safe on cgroupfs and every other file
+system.
 
-A name is ``<readable>.<incarnation>``. A usual id (lower case letters, digits, dots and dashes, at most 64) stands in
-it as it is. Any other id leaves only a readable prefix, then ``_`` and 128 bits of its SHA-256. A usual id has no ``_``, so
-the two kinds never meet; upper case is unusual because some file systems fold it. The name ends in hexadecimal
-digits, so it is no systemd unit and no interface file of the kernel (``cpu.max``).
+A name is ``<readable>.<incarnation>``. A usual id (lower case letters, digits, dots and dashes, at most 64)
+stands in it as it is. Any other id leaves only a readable prefix, then ``_`` and 128 bits of its SHA-256. A
+usual id has no ``_``, so the two kinds never meet; upper case is unusual because some file systems fold it.
+The name ends in hexadecimal digits, so it is no systemd unit and no interface file of the kernel
+(``cpu.max``).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Whether the kernel's out-of-memory killer ended a main process, and whose limit was hit.
 
-Exit status 137 proves nothing, and oom_kill of the slice counts children too. Two things prove it: the kernel log names the pid, or the
-counter rose between the last look with the main process alive and its death.
+Exit status 137 proves nothing, and oom_kill of the slice counts children too. Two things prove it: the kernel
+log names the pid, or the counter rose between the last look with the main process alive and its death.
 """
 
 import contextlib
@@ -44,19 +44,20 @@ class OomWatch:
     def look(self, pid: int) -> None:
         """Notes the counter, if the main process is alive; to be called whenever memory.events changes.
 
-        The kernel counts before it sends SIGKILL (mm/oom_kill.c, Linux 6.1), so a process with that signal pending or on its way out
-        is not alive.
+        The kernel counts before it sends SIGKILL (mm/oom_kill.c, Linux 6.1), so a process with that signal
+        pending or on its way out is not alive.
         """
         count = self._kills()
         if not _doomed(pid):
             self._seen = count
 
     def verdict(self, pid: int, since: float) -> Oom | None:
-        """Whether the main process, found dead by SIGKILL, was the victim. ``since``: its start, on the monotonic clock."""
-        if not self._kills():
-            # Nothing was killed in this slice; without the memory controller there is no counter, but there may be a log.
-            if self._slice.files.look("memory_events") is not None:
-                return None
+        """Whether the main process, found dead by SIGKILL, was the victim. ``since``: its start, on the
+        monotonic clock.
+        """
+        counted = self._slice.files.look("memory_events")
+        if counted is not None and not self._kills():
+            return None  # nothing was killed here; without a counter there may still be a log
         found = kernel_log(pid, since)
         if found is not None:
             return Oom(self._whose(*found), "kmsg")
@@ -73,16 +74,25 @@ class OomWatch:
         if not memcg:
             return "oom-host"
         if limit is not None:
-            return "oom-own-limit" if os.path.basename(self._slice.directory) in limit.split("/") else "oom-ancestor"
+            return (
+                "oom-own-limit"
+                if os.path.basename(self._slice.directory) in limit.split("/")
+                else "oom-ancestor"
+            )
         # memory.events counts the limits of the slice and of every cgroup that the bot made below it.
         if (self._slice.files.look("memory_events") or {}).get("oom"):
             return "oom-own-limit"
-        return "oom-ancestor" if any(_local_ooms(path) > before for path, before in self._ancestors) else "oom-host"
+        return (
+            "oom-ancestor"
+            if any(_local_ooms(path) > before for path, before in self._ancestors)
+            else "oom-host"
+        )
 
 
 def kernel_log(pid: int, since: float) -> tuple[str | None, bool] | None:
-    """What the kernel log says of an out-of-memory kill of this process: the cgroup whose limit was hit, if it is named, and
-    whether it was a cgroup's limit at all. None when the log does not name the process, or cannot be read.
+    """What the kernel log says of an out-of-memory kill of this process: the cgroup whose limit was hit, if
+    it is named, and whether it was a cgroup's limit at all. None when the log does not name the process, or
+    cannot be read.
     """
     if _pid_namespace() != _INITIAL_PID_NAMESPACE:
         return None
@@ -99,7 +109,9 @@ def kernel_log(pid: int, since: float) -> tuple[str | None, bool] | None:
 
 
 def _records() -> list[tuple[float, str]]:
-    """Everything in the kernel's log buffer: seconds since boot, and text. Empty when this user may not read it."""
+    """Everything in the kernel's log buffer: seconds since boot, and text. Empty when this user may not read
+    it.
+    """
     try:
         fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -111,14 +123,16 @@ def _records() -> list[tuple[float, str]]:
 
 
 def _read_records(fd: int) -> "list[tuple[float, str]]":
-    records = []
+    records: list[tuple[float, str]] = []
     while True:
         try:
             record = os.read(fd, 8192).decode(errors="replace")
         except BlockingIOError:
             return records
         except OSError as e:
-            if e.errno == errno.EPIPE:  # a record was overwritten while we read; the next read goes on after it
+            if (
+                e.errno == errno.EPIPE
+            ):  # a record was overwritten while we read; the next read goes on after it
                 continue
             return records
         head, _, text = record.partition(";")
@@ -140,7 +154,9 @@ def _doomed(pid: int) -> bool:
         flags = int(read_text(f"/proc/{pid}/stat").rpartition(") ")[2].split()[6])
     except (OSError, ValueError, IndexError):
         return True
-    pending = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))]
+    pending = [
+        int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))
+    ]
     state = next((line.split()[1] for line in status.splitlines() if line.startswith("State:")), "X")
     return state in "ZX" or bool(flags & _PF_EXITING) or any(mask & _SIGKILL_BIT for mask in pending)
 

@@ -1,8 +1,8 @@
 """A slice: the cgroup of one incarnation of a bot, from its making to its proven removal.
 
-Always two directories. The outer one carries the limits, the state attributes and the lock, and is frozen and killed; the
-processes live in ``main`` below it, so that the rule against internal processes never stands in the way of a bot that makes
-cgroups of its own.
+Always two directories. The outer one carries the limits, the state attributes and the lock, and is frozen and
+killed; the processes live in ``main`` below it, so that the rule against internal processes never stands in
+the way of a bot that makes cgroups of its own.
 """
 
 import contextlib
@@ -28,10 +28,11 @@ _ATTRIBUTES: Final = ("intent", "running", "exit", "stopping")
 
 
 class Slice:
-    """One slice, held by its owner: the lock on its directory lives as long as somebody has the descriptor open.
+    """One slice, held by its owner: the lock on its directory lives as long as somebody has the descriptor
+    open.
 
-    Made by :meth:`create`, or by :meth:`adopt` for one that exists. For one thread at a time. After :meth:`close`
-    nothing but ``path`` may be used.
+    Made by :meth:`create`, or by :meth:`adopt` for one that exists. For one thread at a time. After
+    :meth:`close` nothing but ``path`` may be used.
     """
 
     def __init__(self, path: str, fd: int) -> None:
@@ -102,7 +103,8 @@ class Slice:
     def apply(self, plan: Plan) -> dict[str, str]:
         """Writes every step and reads it back; the values in force by file.
 
-        Raises CgroupError at the first one that the kernel refuses or takes differently; the caller removes the slice.
+        Raises CgroupError at the first one that the kernel refuses or takes differently; the caller removes
+        the slice.
         """
         return {step.file: self._write(step) for step in plan.steps}
 
@@ -127,7 +129,9 @@ class Slice:
             return os.open(f"{self.path}/main/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
     def pids(self) -> list[int]:
-        """The processes of the slice and of every cgroup below it, as of now; more may be born while it reads."""
+        """The processes of the slice and of every cgroup below it, as of now; more may be born while it
+        reads.
+        """
         return [pid for directory in self._tree() for pid in _pids(directory)]
 
     def populated(self) -> bool:
@@ -163,7 +167,9 @@ class Slice:
         write_line(f"{self.path}/cgroup.kill", "1")
 
     def end_all(self) -> None:
-        """Kills every process by the means of this kernel; newborns of a forking slice may need another call without cgroup.kill."""
+        """Kills every process by the means of this kernel; newborns of a forking slice may need another call
+        without cgroup.kill.
+        """
         if self.can_kill():
             self.kill()
             return
@@ -198,7 +204,8 @@ class Slice:
     def _signal(self, pid: int, numbers: Iterable[int]) -> None:
         pidfd = os.pidfd_open(pid)
         try:
-            # The pid may have been used anew between the listing and pidfd_open: look again, now that it is held.
+            # The pid may have been used anew between the listing and pidfd_open: look again, now that it is
+            # held.
             if self.holds(pid):
                 for number in numbers:
                     signal.pidfd_send_signal(pidfd, number)
@@ -216,7 +223,9 @@ class Slice:
         return any(f"{own}/" in f"{path}/" for path in paths)
 
     def remove(self) -> None:
-        """Removes the slice and every cgroup below it, and lets it go. Raises CgroupError while it is populated."""
+        """Removes the slice and every cgroup below it, and lets it go. Raises CgroupError while it is
+        populated.
+        """
         with cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."):
             for directory in reversed(list(self._tree())):
                 with contextlib.suppress(FileNotFoundError):
@@ -242,7 +251,8 @@ def _below(directory: str) -> list[str]:
     except FileNotFoundError:
         return []
     except PermissionError:
-        # Rootless, and the bot took our rights away from a cgroup that belongs to the same user: take them back.
+        # Rootless, and the bot took our rights away from a cgroup that belongs to the same user: take them
+        # back.
         os.chmod(directory, stat.S_IRWXU)
         return [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
 

@@ -1,7 +1,8 @@
 """The keeper's process: ``python -I -S …/keeper/__main__.py FD``, with one end of a socketpair as FD.
 
-Serves its owner's orders until there is no owner, no child and no slice left. When the owner vanishes while slices are left,
-an heir is started: an ordinary interpreter that takes the slices over, walks the stop ladder and reports.
+Serves its owner's orders until there is no owner, no child and no slice left. When the owner vanishes while
+slices are left, an heir is started: an ordinary interpreter that takes the slices over, walks the stop ladder
+and reports.
 """
 
 import os
@@ -99,7 +100,10 @@ class Service:
         theirs.close()
         self._wire = Wire(ours)
         for key, slice_fd in self._slices.items():
-            self._tell({"event": "bequeathed", "key": key, "path": os.readlink(f"/proc/self/fd/{slice_fd}")}, [os.dup(slice_fd)])
+            self._tell(
+                {"event": "bequeathed", "key": key, "path": os.readlink(f"/proc/self/fd/{slice_fd}")},
+                [os.dup(slice_fd)],
+            )
         self._tell({"event": "bequeathed all"}, [])
         return True
 

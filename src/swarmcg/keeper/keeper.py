@@ -40,8 +40,8 @@ class Keeper:
     - ``failed`` {key, step, errno, cause, path}: nothing runs; the child, if there was one, is reaped.
     - ``ended`` {key, exit_code, signal, at}: the main process is reaped. Its slice may still hold others.
 
-    State is in the slice before it is told: the attribute ``running`` before the program is executed, ``exit`` before
-    the process is reaped. So whoever takes over from a dead owner finds both.
+    State is in the slice before it is told: the attribute ``running`` before the program is executed,
+    ``exit`` before the process is reaped. So whoever takes over from a dead owner finds both.
     """
 
     def __init__(self, tell: "Tell") -> None:
@@ -64,22 +64,43 @@ class Keeper:
         return len(self._children)
 
     def spawn(self, key: str, order: Order, slice_fd: "int | None") -> None:
-        """Starts ``order`` in the slice whose directory ``slice_fd`` is; the outcome is told. Takes no descriptor over.
+        """Starts ``order`` in the slice whose directory ``slice_fd`` is; the outcome is told. Takes no
+        descriptor over.
 
-        The keeper uses ``slice_fd`` until the child is reaped. It is None for a helper of the bot, whose state nobody
-        needs.
+        The keeper uses ``slice_fd`` until the child is reaped. It is None for a helper of the bot, whose
+        state nobody needs.
         """
         try:
             born = birth(order)
         except OSError as e:
             cause, path = fork_refused_by() if e.errno == errno.EAGAIN else (None, None)
-            self._tell({"event": "failed", "key": key, "step": "fork", "errno": e.errno, "cause": cause, "path": path}, [])
+            self._tell(
+                {
+                    "event": "failed",
+                    "key": key,
+                    "step": "fork",
+                    "errno": e.errno,
+                    "cause": cause,
+                    "path": path,
+                },
+                [],
+            )
             return
         try:
             self._hold(key, born, slice_fd)
         except OSError as e:
             self._abort(born)
-            self._tell({"event": "failed", "key": key, "step": "keep", "errno": e.errno, "cause": None, "path": None}, [])
+            self._tell(
+                {
+                    "event": "failed",
+                    "key": key,
+                    "step": "keep",
+                    "errno": e.errno,
+                    "cause": None,
+                    "path": None,
+                },
+                [],
+            )
 
     def dispatch(self) -> None:
         """Handles every event that is pending now. Does not block."""
@@ -115,7 +136,17 @@ class Keeper:
         step, number = trouble
         ended = self._bury(child)
         cause = f"it was ended by signal {ended['signal']}" if ended["signal"] else None
-        self._tell({"event": "failed", "key": child.key, "step": step, "errno": number, "cause": cause, "path": None}, [])
+        self._tell(
+            {
+                "event": "failed",
+                "key": child.key,
+                "step": step,
+                "errno": number,
+                "cause": cause,
+                "path": None,
+            },
+            [],
+        )
 
     def _reap(self, child: Child) -> None:
         status = os.waitid(os.P_PIDFD, child.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
@@ -146,9 +177,11 @@ class Keeper:
 
 
 def write_attribute(slice_fd: int, name: str, value: "dict[str, Any]") -> None:
-    """Keeps a part of a slice's state on its directory: ``trusted.`` attributes as root, ``user.`` ones otherwise.
+    """Keeps a part of a slice's state on its directory: ``trusted.`` attributes as root, ``user.`` ones
+    otherwise.
 
-    Both kinds vanish with the directory. cgroupfs has user attributes since Linux 5.7, trusted ones since 3.7.
+    Both kinds vanish with the directory. cgroupfs has user attributes since Linux 5.7, trusted ones since
+    3.7.
     """
     text = json.dumps(value).encode()
     try:

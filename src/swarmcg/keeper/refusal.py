@@ -8,8 +8,8 @@ __all__ = ["fork_refused_by"]
 def fork_refused_by() -> "tuple[str, str | None]":
     """The reason in words and the file that holds the limit, None where it is no file.
 
-    The kernel answers EAGAIN for all of them: pids.max of any ancestor (cgroup v2 or v1), RLIMIT_NPROC, threads-max. An
-    ancestor is named when it is full now; it may have emptied since the fork failed.
+    The kernel answers EAGAIN for all of them: pids.max of any ancestor (cgroup v2 or v1), RLIMIT_NPROC,
+    threads-max. An ancestor is named when it is full now; it may have emptied since the fork failed.
     """
     for directory in _pids_cgroups():
         limit, current = _read(f"{directory}/pids.max"), _read(f"{directory}/pids.current")
@@ -17,7 +17,10 @@ def fork_refused_by() -> "tuple[str, str | None]":
             return f"the cgroup has {current} tasks and its pids.max is {limit}", f"{directory}/pids.max"
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if soft != resource.RLIM_INFINITY:
-        return f"RLIMIT_NPROC allows {soft} processes, or the kernel's threads-max or pid_max is reached", None
+        return (
+            f"RLIMIT_NPROC allows {soft} processes, or the kernel's threads-max or pid_max is reached",
+            None,
+        )
     return "the kernel's threads-max or pid_max is reached", "/proc/sys/kernel/threads-max"
 
 
@@ -32,7 +35,7 @@ def _pids_cgroups() -> "list[str]":
                 continue
             while path.strip("/"):
                 found.append(mount + path)
-                path = path.rpartition("/")[0]  # noqa: PLW2901  walking up
+                path = path.rpartition("/")[0]
     return found
 
 
@@ -40,7 +43,9 @@ def _mount(kind: str, controllers: str) -> "str | None":
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as f:
         for line in f:
             _, target, fstype, options = line.split()[:4]
-            if fstype == kind and (kind == "cgroup2" or controllers.split(",")[0] in options.split(",")):
+            if fstype == kind and (
+                kind == "cgroup2" or controllers.split(",", maxsplit=1)[0] in options.split(",")
+            ):
                 return target
     return None
 

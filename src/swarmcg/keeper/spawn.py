@@ -1,11 +1,13 @@
 """Starts one command inside its cgroup: fork, join, exec. Only for processes with a single thread.
 
-The child joins its cgroup by writing ``0`` to ``cgroup.procs`` before it does anything else, so every process that it ever
-makes is born inside. Python code runs in the forked child, which is sound only because no other thread can have held
-a lock at the time of the fork. A step that fails comes back by name and errno over a pipe that exec closes.
+The child joins its cgroup by writing ``0`` to ``cgroup.procs`` before it does anything else, so every process
+that it ever makes is born inside. Python code runs in the forked child, which is sound only because no other
+thread can have held a lock at the time of the fork. A step that fails comes back by name and errno over a
+pipe that exec closes.
 
-``clone3(CLONE_INTO_CGROUP)`` would be faster, but kills the child before its first instruction when caller and target have seen
-different numbers of ``cgroup.kill`` writes (Linux 6.1 and 6.18); joining by ``cgroup.procs`` cannot meet that.
+``clone3(CLONE_INTO_CGROUP)`` would be faster, but kills the child before its first instruction when caller
+and target have seen different numbers of ``cgroup.kill`` writes (Linux 6.1 and 6.18); joining by
+``cgroup.procs`` cannot meet that.
 """
 
 import os
@@ -18,15 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["Birth", "Order", "birth", "executed", "start_time"]
 
 PF_FORKNOEXEC = 0x40
-"""Forked but never executed a program (include/linux/sched.h); cleared by exec before it closes descriptors."""
+"""Forked but never executed a program (include/linux/sched.h); cleared by exec before it closes descriptors.
+"""
 
 
 class Order:
     """What to start, and how its process differs from the keeper.
 
-    ``stdio`` are descriptors for 0, 1 and 2, or None to inherit them. ``service`` starts a session of its own with every
-    signal at its default, the CPU affinity that the cpuset allows and oom_score_adj 0; without it the process stays in the
-    caller's session and only what Python changed (SIGPIPE, SIGXFSZ, the signal mask) is put back, as exec would have it.
+    ``stdio`` are descriptors for 0, 1 and 2, or None to inherit them. ``service`` starts a session of its own
+    with every signal at its default, the CPU affinity that the cpuset allows and oom_score_adj 0; without it
+    the process stays in the caller's session and only what Python changed (SIGPIPE, SIGXFSZ, the signal mask)
+    is put back, as exec would have it.
     """
 
     def __init__(
@@ -52,7 +56,9 @@ class Order:
 
 
 class Birth:
-    """A child between fork and exec: held at the gate until :meth:`release`, its troubles readable from ``errors``."""
+    """A child between fork and exec: held at the gate until :meth:`release`, its troubles readable from
+    ``errors``.
+    """
 
     def __init__(self, pid: int, errors: int, gate: int) -> None:
         self.pid = pid
@@ -69,7 +75,9 @@ class Birth:
             os.close(self._gate)
 
     def trouble(self) -> "tuple[str, int] | None":
-        """The step that failed and its errno, or None when the program was executed. Blocks until either is known."""
+        """The step that failed and its errno, or None when the program was executed. Blocks until either is
+        known.
+        """
         said = os.read(self.errors, 512)
         os.close(self.errors)
         if said:
@@ -100,12 +108,13 @@ def _become(order: Order, gate: int, tell: int) -> None:
     """In the child: every step up to exec, in order. Never returns."""
     step = "join"
     try:
-        for step, act in _STEPS:
+        for name, act in _STEPS:
+            step = name
             act(order)
         step = "gate"
         if os.read(gate, 1) == b"1":
             step = "exec"
-            os.execvpe(order.argv[0], order.argv, order.env)  # noqa: S606  no shell wanted
+            os.execvpe(order.argv[0], order.argv, order.env)
     except OSError as e:
         os.write(tell, f"{step} {e.errno or 0}".encode())
     except BaseException as e:  # noqa: BLE001  whatever it is, the parent's code must not run in the child
@@ -124,7 +133,8 @@ def _session(order: Order) -> None:
 
 
 def _affinity(order: Order) -> None:
-    # An affinity that the parent inherited outlives the cpuset: ask for all, the kernel cuts it to what is allowed.
+    # An affinity that the parent inherited outlives the cpuset: ask for all, the kernel cuts it to what is
+    # allowed.
     if order.service:
         os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
 
@@ -177,7 +187,9 @@ def start_time(pid: int) -> int:
 
 
 def executed(pid: int) -> bool:
-    """Whether the process has executed a program since it was forked; True also for one that is gone altogether."""
+    """Whether the process has executed a program since it was forked; True also for one that is gone
+    altogether.
+    """
     try:
         return not int(_stat(pid)[6]) & PF_FORKNOEXEC
     except (FileNotFoundError, ProcessLookupError):

@@ -1,8 +1,10 @@
-"""Messages between swarmcg's own processes: one JSON object each, with descriptors, over a Unix stream socket.
+"""Messages between swarmcg's own processes: one JSON object each, with descriptors, over a Unix stream
+socket.
 
-A message is four bytes of length and descriptor count, then the JSON text; its descriptors travel with its first byte. Text that is no
-valid UTF-8 (an environment, a path) survives as JSON's surrogate escapes. Peers are processes of the same user that
-share a socketpair, so what arrives is trusted to be well-formed; a peer that vanishes is an ordinary end of file.
+A message is four bytes of length and descriptor count, then the JSON text; its descriptors travel with its
+first byte. Text that is no valid UTF-8 (an environment, a path) survives as JSON's surrogate escapes. Peers
+are processes of the same user that share a socketpair, so what arrives is trusted to be well-formed; a peer
+that vanishes is an ordinary end of file.
 """
 
 import array
@@ -49,7 +51,9 @@ class Wire:
         self._fds.clear()
 
     def send(self, message: "dict[str, Any]", fds: "Sequence[int]" = ()) -> None:
-        """Sends the whole message, blocking while the peer's buffer is full. Raises BrokenPipeError when it is gone."""
+        """Sends the whole message, blocking while the peer's buffer is full. Raises BrokenPipeError when it
+        is gone.
+        """
         body = json.dumps(message).encode()
         text = _HEAD.pack(len(body) | len(fds) << _SIZE_BITS) + body
         sent = socket.send_fds(self._socket, [text], list(fds)) if fds else 0

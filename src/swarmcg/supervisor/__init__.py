@@ -1,1 +1,1 @@
-"""The supervisor: one thread that owns slices, starts what runs in them, walks the stop ladder and reports."""
+"""The supervisor: one thread that owns slices, starts what runs in them, walks the ladder and reports."""

@@ -1,7 +1,7 @@
 """The library's side: a supervisor process of our own, and bots that talk to it. No thread is started here.
 
-Everything may be used from any thread. A connection lives until it is closed, its process ends, or neither it nor a bot of it
-that has not ended is in use any more.
+Everything may be used from any thread. A connection lives until it is closed, its process ends, or neither it
+nor a bot of it that has not ended is in use any more.
 """
 
 import contextlib
@@ -28,14 +28,18 @@ __all__ = ["Connection", "SupervisedBot"]
 _START_S: Final = 60.0
 """How long a start may take: making the slice, forking, and exec from a slow disk."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_PROGRAM: Final = "import sys; sys.path.append({package!r}); from swarmcg.supervisor.service import main; main({fd}, *sys.argv[1:])"
+_PROGRAM: Final = (
+    "import sys; sys.path.append({package!r}); "
+    "from swarmcg.supervisor.service import main; main({fd}, *sys.argv[1:])"
+)
 
 
 class Connection:
     """A supervisor process that belongs to this one. It ends with this process, after ending its bots."""
 
     _in_use: ClassVar[set["Connection"]] = set()
-    """Connections with bots that have not ended: a bot must not be stopped because nobody kept a reference."""
+    """Connections with bots that have not ended: a bot must not be stopped because nobody kept a reference.
+    """
 
     def __init__(self, home: Home, journal: str) -> None:
         self._lock: Final = threading.Lock()
@@ -97,7 +101,13 @@ class Connection:
         """
         ours, theirs = socket.socketpair()
         wire = Wire(ours)
-        order = {"do": "start", "launch": msgspec.to_builtins(launch), "argv": list(argv), "env": dict(env), "cwd": cwd}
+        order = {
+            "do": "start",
+            "launch": msgspec.to_builtins(launch),
+            "argv": list(argv),
+            "env": dict(env),
+            "cwd": cwd,
+        }
         try:
             with theirs, _owner_lost(launch.bot_id):
                 with self._lock:
@@ -149,9 +159,9 @@ class SupervisedBot:
     def wait(self, timeout: float | None = None) -> ExitReport:
         """Blocks until the slice is empty and returns the report, the same one every time.
 
-        Raises WaitTimeout (also a TimeoutError) when ``timeout`` seconds pass first, OwnerLostError when the supervisor died:
-        the bot is ended then by its keeper, and its report is in the journal. StateError or CgroupError: the bot is gone, but its
-        report could not be kept or its slice not removed.
+        Raises WaitTimeout (also a TimeoutError) when ``timeout`` seconds pass first, OwnerLostError when the
+        supervisor died: the bot is ended then by its keeper, and its report is in the journal. StateError or
+        CgroupError: the bot is gone, but its report could not be kept or its slice not removed.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while (done := self._outcome()) is None:
@@ -176,7 +186,9 @@ class SupervisedBot:
         self._tell({"do": "terminate", "grace": None if grace is None else check_grace(grace)})
 
     def terminate_or_kill(self, grace: float | None = None) -> None:
-        """Terminates, then kills, and blocks until the bot is proven gone; see :meth:`swarmcg.Bot.terminate_or_kill`."""
+        """Terminates, then kills, and blocks until the bot is proven gone; see
+        :meth:`swarmcg.Bot.terminate_or_kill`.
+        """
         self.terminate(grace)
         while self._outcome() is None:
             if self._stuck is not None:
@@ -198,7 +210,9 @@ class SupervisedBot:
                     self._wire.send(message)
 
     def _listen(self, timeout: float | None) -> None:
-        """Waits for news, at most ``timeout`` seconds. Any number of threads may; one of them takes the news in."""
+        """Waits for news, at most ``timeout`` seconds. Any number of threads may; one of them takes the news
+        in.
+        """
         with self._lock:
             if self._report is not None or self._lost is not None:
                 return
@@ -269,5 +283,6 @@ def _lost(bot_id: str) -> OwnerLostError:
     return OwnerLostError(
         f"The supervisor of bot {bot_id!r} died",
         cause="its process was ended by somebody, or had a fault",
-        remedy="The keeper ends the bot by the stop ladder and reports it in the journal; 'swarmcg clean' shows what is left.",
+        remedy="The keeper ends the bot by the stop ladder and reports it in the journal; "
+        "'swarmcg clean' shows what is left.",
     )

@@ -16,7 +16,9 @@ def drain_file(launch: Launch) -> str | None:
 
 
 def make_drain_file(path: str) -> None:
-    """Makes it, empty; one that exists will do. Follows no link, since the directory may be a bot's. Raises StateError."""
+    """Makes it, empty; one that exists will do. Follows no link, since the directory may be a bot's. Raises
+    StateError.
+    """
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         os.close(os.open(path, flags, 0o644))

@@ -1,4 +1,6 @@
-"""The heir: started by a keeper whose owner died, it takes that owner's slices over, ends them by the ladder, and reports."""
+"""The heir: started by a keeper whose owner died, it takes that owner's slices over, ends them by the ladder,
+and reports.
+"""
 
 import select
 import socket
@@ -10,8 +12,8 @@ from swarmcg.errors import StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
-from swarmcg.supervisor.service import deafen, end_all
 from swarmcg.supervisor.incarnation import Incarnation
+from swarmcg.supervisor.service import deafen, end_all
 from swarmcg.supervisor.supervisor import Supervisor, home_of
 
 __all__ = ["main"]
@@ -34,7 +36,9 @@ class Nobody:
 
 
 def main(fd: int) -> None:
-    """Takes over what the keeper at the other end of ``fd`` bequeaths, and returns when nothing of it is left."""
+    """Takes over what the keeper at the other end of ``fd`` bequeaths, and returns when nothing of it is
+    left.
+    """
     deafen()
     wire = Wire(socket.socket(fileno=fd))
     slices = _bequest(wire)

@@ -1,7 +1,7 @@
 """One life of a bot, from its slice to its report, as its supervisor lives it."""
 
 import contextlib
-import datetime
+import datetime as dt
 import os
 import signal
 import time
@@ -104,10 +104,18 @@ class Incarnation:
         self.oom: Final = OomWatch(held.path)
         self.adopted = False
         self.cries = 0
-        self._drain: Final = drain
-        self._finish: Final = finish
         self._end: End | None = None
         self._left: tuple[int, set[str]] = (0, set())
+        self._acts: Final[dict[Act, Callable[[], None]]] = {
+            Act.THAW: held.thaw,
+            Act.DRAIN: lambda: drain(self),
+            Act.FREEZE: self._freeze,
+            Act.TERMINATE: self._terminate,
+            Act.KILL: self._kill,
+            Act.KILL_EACH: self._kill_each,
+            Act.CRY: self._cry,
+            Act.FINISH: lambda: finish(self),
+        }
 
     @property
     def key(self) -> str:
@@ -149,11 +157,15 @@ class Incarnation:
             self._after_main()
 
     def _note_end(self) -> None:
-        """Looks while it is fresh why the main process ended; what happens to its leftovers later changes nothing."""
+        """Looks while it is fresh why the main process ended; what happens to its leftovers later changes
+        nothing.
+        """
         main = self.main
         killed = main is not None and main.signal == signal.SIGKILL
         by_us = killed and self.ladder.grace_over
-        oom = self.oom.verdict(main.pid, main.monotonic) if main is not None and killed and not by_us else None
+        oom = (
+            self.oom.verdict(main.pid, main.monotonic) if main is not None and killed and not by_us else None
+        )
         self._end = End(
             started=main is not None,
             observed=main is not None and main.known,
@@ -186,13 +198,7 @@ class Incarnation:
         """Carries out what the ladder says, in order. A slice that vanished is not an error: it is empty."""
         for act in acts:
             with contextlib.suppress(FileNotFoundError):
-                _ACTS[act](self)
-
-    def _thaw(self) -> None:
-        self.slice.thaw()
-
-    def _ask(self) -> None:
-        self._drain(self)
+                self._acts[act]()
 
     def _freeze(self) -> None:
         with contextlib.suppress(OSError):
@@ -235,12 +241,9 @@ class Incarnation:
                     path=self.slice.path,
                     value="; ".join(who[:16]),
                     cause="they wait in the kernel and cannot be ended before that wait ends (state D)",
-                    remedy="Look at what they wait for: a dead disk, network mount or device. Their slice stays fenced.",
+                    remedy="See what they wait for: a dead disk, network mount or device. Their slice stays fenced.",
                 ),
             )
-
-    def _done(self) -> None:
-        self._finish(self)
 
     def report(self) -> ExitReport:
         """The report of the end; to be made once, when the slice is empty."""
@@ -274,20 +277,8 @@ class Incarnation:
         )
 
 
-_ACTS: Final[dict[Act, Callable[[Incarnation], None]]] = {
-    Act.THAW: Incarnation._thaw,
-    Act.DRAIN: Incarnation._ask,
-    Act.FREEZE: Incarnation._freeze,
-    Act.TERMINATE: Incarnation._terminate,
-    Act.KILL: Incarnation._kill,
-    Act.KILL_EACH: Incarnation._kill_each,
-    Act.CRY: Incarnation._cry,
-    Act.FINISH: Incarnation._done,
-}
-
-
 def _rfc3339(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return dt.datetime.fromtimestamp(at, dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _name(pid: int) -> str | None:

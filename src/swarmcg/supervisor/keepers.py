@@ -58,7 +58,8 @@ class OwnKeeper:
 
 
 class RemoteKeeper:
-    """A keeper process of our own: small, and so cheap to fork. ``lost`` is called when it died without being told to.
+    """A keeper process of our own: small, and so cheap to fork. ``lost`` is called when it died without being
+    told to.
 
     With a ``wire`` it is a keeper that runs already and was somebody else's before.
     """

@@ -11,9 +11,10 @@ __all__ = ["Launch"]
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be started in a slice of its own.
 
-    ``service`` starts it as a bot: session of its own, default signals; without it, it stays in the caller's session and
-    terminal. ``report_file`` also gets the exit report. ``lenient`` names fields whose lack is reported under either policy.
-    Text from the operating system (``argv``, ``env``, ``cwd``) may hold surrogate escapes, so it travels apart from this value.
+    ``service`` starts it as a bot: session of its own, default signals; without it, it stays in the caller's
+    session and terminal. ``report_file`` also gets the exit report. ``lenient`` names fields whose lack is
+    reported under either policy. Text from the operating system (``argv``, ``env``, ``cwd``) may hold
+    surrogate escapes, so it travels apart from this value.
     """
 
     bot_id: str

@@ -1,8 +1,8 @@
 """The supervisor's process behind a Starter.
 
-Its client sends one socket for each bot over the control connection FD; everything about that bot then goes over its own socket, so
-that clients need no thread and no lock between bots. When the control connection ends, the client's process is gone: every bot
-is ended by the ladder, and the supervisor after them.
+Its client sends one socket for each bot over the control connection FD; everything about that bot then goes
+over its own socket, so that clients need no thread and no lock between bots. When the control connection
+ends, the client's process is gone: every bot is ended by the ladder, and the supervisor after them.
 """
 
 import os
@@ -53,7 +53,9 @@ class Channel:
         if message["do"] == "start":
             launch = msgspec.convert(message["launch"], Launch)
             stdio = (fds[0], fds[1], fds[2])
-            order = Order(message["argv"], message["env"], procs=-1, cwd=message["cwd"], stdio=stdio, oom_score_adj=0)
+            order = Order(
+                message["argv"], message["env"], procs=-1, cwd=message["cwd"], stdio=stdio, oom_score_adj=0
+            )
             self._bot = self._supervisor.start(launch, order, self)
         elif self._bot is None:
             return

@@ -1,11 +1,13 @@
-"""Owns the slices of one home: makes them, starts what runs in them, walks their ladders, reports and removes them.
+"""Owns the slices of one home: makes them, starts what runs in them, walks their ladders, reports and removes
+them.
 
-One thread and one epoll; nothing here blocks for longer than a file operation. Everything that must happen later is a deadline
-or a descriptor.
+One thread and one epoll; nothing here blocks for longer than a file operation. Everything that must happen
+later is a deadline or a descriptor.
 """
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import select
@@ -41,7 +43,8 @@ _ERASE_S: Final = 10.0
 class Supervisor:
     """Everything that lives in one home and belongs to this process. For one thread.
 
-    ``in_process`` says that this process has one thread and forks by itself; otherwise a keeper process is started.
+    ``in_process`` says that this process has one thread and forks by itself; otherwise a keeper process is
+    started.
     """
 
     def __init__(self, home: Home, journal: Journal, *, in_process: bool = False, wire: Any = None) -> None:
@@ -54,7 +57,9 @@ class Supervisor:
         self._handlers: Final[dict[int, Callable[[], None]]] = {}
         self._watched: Final[dict[str, list[int]]] = {}
         self._abilities: Abilities | None = None
-        self._keeper: Keepers = OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire)
+        self._keeper: Keepers = (
+            OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire)
+        )
         self._watch_keeper()
 
     def close(self) -> None:
@@ -96,7 +101,8 @@ class Supervisor:
     def start(self, launch: Launch, order: Order, listener: Listener) -> Incarnation:
         """Makes the slice and tells the keeper to start ``order`` in it; the listener learns the outcome.
 
-        Raises a SwarmcgError when it does not come to that; nothing is left then. ``order.procs`` is filled in here.
+        Raises a SwarmcgError when it does not come to that; nothing is left then. ``order.procs`` is filled
+        in here.
         """
         self.journal.check()
         made = self.plan(launch)
@@ -114,7 +120,9 @@ class Supervisor:
         return bot
 
     def plan(self, launch: Launch) -> Plan:
-        """What the launch's resources mean on this host. Raises ResourcesError, or UnenforceableError by its policy."""
+        """What the launch's resources mean on this host. Raises ResourcesError, or UnenforceableError by its
+        policy.
+        """
         if self._abilities is None:
             self._abilities = self.home.prepare()
         made = plan(launch.resources or LinuxResources(), self._abilities, lenient=launch.lenient)
@@ -249,7 +257,7 @@ class Supervisor:
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(f"{bot.slice.path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
                 fds.append(fd)
-                self.watch(fd, lambda fd=fd: self._look(bot, fd), select.EPOLLPRI)  # type: ignore[misc]  bound now
+                self.watch(fd, functools.partial(self._look, bot, fd), select.EPOLLPRI)
 
     def _look(self, bot: Incarnation, fd: int) -> None:
         with contextlib.suppress(OSError):
@@ -293,7 +301,9 @@ class Supervisor:
             os.close(null)
 
     def _finish(self, bot: Incarnation) -> None:
-        """The slice is empty: counters read, report on disk, slice removed; in this order, so that a crash loses nothing."""
+        """The slice is empty: counters read, report on disk, slice removed; in this order, so that a crash
+        loses nothing.
+        """
         report = bot.report()
         trouble = self._keep(bot, report)
         self._unwatch(bot.key)
@@ -388,7 +398,10 @@ def _start_error(event: dict[str, Any], order: Order) -> StartError:
 
 
 _REMEDIES: Final = {
-    ("exec", errno.ENOENT): "See that the program, and the interpreter that its first line names, exist and are in PATH.",
+    (
+        "exec",
+        errno.ENOENT,
+    ): "See that the program, and the interpreter that its first line names, exist and are in PATH.",
     ("exec", errno.EACCES): "Make it executable: chmod +x.",
     ("exec", errno.ENOEXEC): "Give the script a first line like #!/bin/sh, or name its interpreter.",
     ("exec", errno.E2BIG): "Shorten the arguments or the environment.",
@@ -412,7 +425,9 @@ def _intent(held: Slice) -> Intent | None:
 
 
 def _main_of(held: Slice) -> Main | None:
-    """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is another's now."""
+    """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is
+    another's now.
+    """
     running = held.recall("running")
     if running is None:
         return None
@@ -428,7 +443,9 @@ def _main_of(held: Slice) -> Main | None:
 
 
 def _erase(held: Slice) -> None:
-    """Kills whatever is in a slice that never got to run its command, and removes it; what resists is left for clean."""
+    """Kills whatever is in a slice that never got to run its command, and removes it; what resists is left
+    for clean.
+    """
     try:
         deadline = time.monotonic() + _ERASE_S
         while held.populated() and time.monotonic() < deadline:
