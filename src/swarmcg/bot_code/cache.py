@@ -12,8 +12,6 @@ exclusive one.
 import contextlib
 import os
 import re
-import secrets
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -115,6 +113,8 @@ def install(zip_path: str | os.PathLike[str], work_directory: str | os.PathLike[
     It is a copy and never a link, since a bot may rewrite its own zip. It appears as a whole, in place of an
     earlier one. Raises BotCodeError; then the work directory is as it was.
     """
+    import shutil  # noqa: PLC0415  it loads every compression there is
+
     directory = os.path.abspath(work_directory)
     final = os.path.join(directory, "swarming_bot.zip")
     try:
@@ -137,7 +137,7 @@ def install(zip_path: str | os.PathLike[str], work_directory: str | os.PathLike[
 @contextlib.contextmanager
 def _incoming(directory: str) -> Iterator[tuple[str, IO[bytes]]]:
     """A new file under a name that nothing looks for; whatever happens, that name is gone afterwards."""
-    path = os.path.join(directory, f"{_INCOMING}{secrets.token_hex(8)}")
+    path = os.path.join(directory, f"{_INCOMING}{os.urandom(8).hex()}")
     try:
         with open(path, "x+b") as file:
             yield path, file

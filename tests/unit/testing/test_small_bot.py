@@ -1,15 +1,19 @@
 """The small bot, run as its zip by a Python of its own."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from swarmcg.testing import Event, SwarmingServer, faults
+from swarmcg.testing import Event, SwarmingServer, faults, small_bot
+
+assert sys.platform != "win32"  # nor does the bot
 
 SOON = 30.0  # the bound of every wait here; none is expected to come near it
 
@@ -76,6 +80,35 @@ def test_a_task_that_closes_its_output_is_still_waited_for(server: SwarmingServe
     start()
     task = server.give_task(sh("exec >&- 2>&-; sleep 0.3; exit 5"))
     assert (task.wait(SOON), task.exit_code) == ("COMPLETED", 5)
+
+
+class Listener(small_bot.Bell):
+    """A bell without signals that notes what is listened to."""
+
+    def __init__(self) -> None:
+        self.rung = False
+        self.watched: list[tuple[int, ...]] = []
+
+    def wait(self, seconds: float, *descriptors: int) -> bool:
+        self.watched.append(descriptors)
+        return bool(select.select(descriptors, [], [], seconds)[0])
+
+
+class Agreeing(small_bot.Server):
+    """A server that has nothing against anything."""
+
+    def tell(self, name: str, **more: Any) -> dict[str, Any]:  # noqa: ARG002  whatever it is told
+        return {"ok": True, "must_stop": False}
+
+
+def test_output_that_was_closed_is_not_listened_to_any_more(tmp_path: Path) -> None:
+    server = Agreeing({"server": "http://none.invalid", "version": "1"}, "b")
+    manifest = {"task_id": "1", "command": sh("exec >&- 2>&-; sleep 0.3")}
+    listener = Listener()
+    run = small_bot.Run(manifest, server, str(tmp_path))
+    assert run.follow(listener) == 0
+    assert listener.watched[0] != ()
+    assert () in listener.watched
 
 
 def test_a_command_that_is_not_there_is_an_error_of_the_task(server: SwarmingServer, start: Start) -> None:
