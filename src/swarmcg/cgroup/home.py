@@ -188,6 +188,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     def ownerless(self) -> Iterator[Slice]:
         """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it."""
         for path in self.slices():
+            found = None
             with contextlib.suppress(FileNotFoundError), self._held(fcntl.LOCK_EX):
                 found = Slice.adopt(path)
             if found is not None:

@@ -94,11 +94,15 @@ class Slice:
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """What :meth:`remember` or the keeper kept, or None."""
-        for namespace in ("trusted", "user"):
+        for namespace in self._namespaces():
             with contextlib.suppress(OSError, ValueError):
                 found: dict[str, Any] = json.loads(os.getxattr(self.fd, f"{namespace}.swarmcg.{name}"))
                 return found
         return None
+
+    def _namespaces(self) -> tuple[str, ...]:
+        """Where state may be read from: user attributes can be written by whoever owns the directory."""
+        return ("trusted", "user") if os.fstat(self.fd).st_uid == os.geteuid() else ("trusted",)
 
     def apply(self, plan: Plan) -> dict[str, str]:
         """Writes every step and reads it back; the values in force by file.

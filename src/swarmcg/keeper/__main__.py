@@ -60,7 +60,12 @@ class Service:
             if message["do"] == "spawn":
                 self._spawn(message, fds)
             elif message["do"] == "forget":
-                os.close(self._slices.pop(message["key"]))
+                self._forget(message["key"])
+
+    def _forget(self, key: str) -> None:
+        slice_fd = self._slices.pop(key, None)  # a keeper that replaces another one does not know its slices
+        if slice_fd is not None:
+            os.close(slice_fd)
 
     def _spawn(self, message: "dict[str, Any]", fds: "list[int]") -> None:
         slice_fd = fds.pop() if message["record"] else None

@@ -33,6 +33,7 @@ class Wire:
     """One end of a connection. For one thread at a time."""
 
     def __init__(self, connection: socket.socket) -> None:
+        connection.set_inheritable(False)  # one that came from a parent is inheritable: no bot may get it
         self._socket = connection
         self._bytes = bytearray()
         self._fds: list[int] = []

@@ -5,6 +5,7 @@ nor a bot of it that has not ended is in use any more.
 """
 
 import contextlib
+import logging
 import os
 import select
 import socket
@@ -25,6 +26,7 @@ from swarmcg.supervisor.launch import Launch
 
 __all__ = ["Connection", "SupervisedBot"]
 
+_LOG: Final = logging.getLogger("swarmcg")
 _START_S: Final = 60.0
 """How long a start may take: making the slice, forking, and exec from a slow disk."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -49,7 +51,15 @@ class Connection:
         with theirs:
             program = _PROGRAM.format(package=_PACKAGE, fd=theirs.fileno())
             self._process: Final = subprocess.Popen(
-                [sys.executable, "-I", "-c", program, msgspec.json.encode(home).decode(), journal],
+                [
+                    sys.executable,
+                    "-I",
+                    "-c",
+                    program,
+                    msgspec.json.encode(home).decode(),
+                    journal,
+                    str(os.getpid()),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -137,6 +147,7 @@ class SupervisedBot:
     """A bot in a slice of its own; see :class:`swarmcg.Bot`. Made by :meth:`Connection.start` only.
 
     ``pid`` is its main process, ``incarnation`` names this life of it, ``slice`` is its cgroup's directory.
+    ``trouble`` is what went wrong after its end, if anything did.
     """
 
     def __init__(self, connection: Connection, wire: Wire, launch: Launch, told: dict[str, Any]) -> None:
@@ -151,7 +162,7 @@ class SupervisedBot:
         self._report: ExitReport | None = None
         self._lost: OwnerLostError | None = None
         self._stuck: SwarmcgError | None = None
-        self._trouble: SwarmcgError | None = None
+        self.trouble: SwarmcgError | None = None
 
     def __repr__(self) -> str:
         return f"<bot {self.bot_id!r} pid {self.pid} in {self.slice}>"
@@ -160,8 +171,8 @@ class SupervisedBot:
         """Blocks until the slice is empty and returns the report, the same one every time.
 
         Raises WaitTimeout (also a TimeoutError) when ``timeout`` seconds pass first, OwnerLostError when the
-        supervisor died: the bot is ended then by its keeper, and its report is in the journal. StateError or
-        CgroupError: the bot is gone, but its report could not be kept or its slice not removed.
+        supervisor died: the bot is ended then by its keeper, and its report is in the journal. When the report
+        could not be kept in the journal, or the slice not removed, ``trouble`` says why.
         """
         end = None if timeout is None else time.monotonic() + timeout
         while (done := self._outcome()) is None:
@@ -199,8 +210,6 @@ class SupervisedBot:
         with self._lock:
             if self._lost is not None:
                 raise self._lost
-            if self._trouble is not None:
-                raise self._trouble
             return self._report
 
     def _tell(self, message: dict[str, Any]) -> None:
@@ -242,7 +251,9 @@ class SupervisedBot:
             self._stuck = from_dict(message["error"])
         elif message["event"] == "ended":
             self._report = msgspec.convert(message["report"], ExitReport)
-            self._trouble = from_dict(message["trouble"]) if message["trouble"] else None
+            self.trouble = from_dict(message["trouble"]) if message["trouble"] else None
+            if self.trouble is not None:
+                _LOG.error("%s", self.trouble)
             self._connection.ended()
 
     def __del__(self) -> None:

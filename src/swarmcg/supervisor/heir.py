@@ -46,7 +46,7 @@ def main(fd: int) -> None:
         return
     supervisor = Supervisor(home_of(slices[0]), Journal(places().reports), wire=wire)
     for held in slices:
-        supervisor.adopt(held, Nobody())
+        supervisor.adopt(held, Nobody(), orphan=False)
     end_all(supervisor)
 
 

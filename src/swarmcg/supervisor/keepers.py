@@ -23,7 +23,7 @@ class Keepers(Protocol):
     """What both have in common. For one thread."""
 
     def fileno(self) -> int:
-        """A descriptor that polls readable when :meth:`dispatch` has something to do; it may change."""
+        """A descriptor that polls readable when :meth:`dispatch` has something to do."""
         ...
 
     def dispatch(self) -> None:
@@ -36,6 +36,10 @@ class Keepers(Protocol):
 
     def forget(self, key: str) -> None:
         """The slice is gone."""
+        ...
+
+    def restart(self) -> None:
+        """After it was lost: a new one in its place, with another descriptor."""
         ...
 
     def close(self) -> None:
@@ -55,6 +59,9 @@ class OwnKeeper:
 
     def forget(self, key: str) -> None:
         """Nothing to do: the slice's descriptor is the supervisor's own."""
+
+    def restart(self) -> None:
+        """Nothing to do: it cannot be lost without its process."""
 
 
 class RemoteKeeper:
@@ -79,13 +86,16 @@ class RemoteKeeper:
         return self._wire.fileno()
 
     def dispatch(self) -> None:
-        """See :class:`Keepers`; replaces a keeper that died, and tells so."""
+        """See :class:`Keepers`; a keeper that died is told as lost."""
         for event, fds in self._wire.receive():
             self._tell(event, fds)
         if self._wire.ended:
-            self.close()
-            self._process, self._wire = _start()
             self._lost()
+
+    def restart(self) -> None:
+        """Puts a new keeper in the place of one that was lost; :meth:`fileno` changes."""
+        self.close()
+        self._process, self._wire = _start()
 
     def spawn(self, key: str, order: Order, slice_fd: int | None) -> None:
         """See :class:`Keepers`."""

@@ -102,20 +102,47 @@ class Channel:
             self._wire.close()
 
 
-def main(fd: int, home: str, journal: str) -> None:
-    """Serves the client at the other end of ``fd`` until it is gone and its bots with it."""
+class Client:
+    """The process that this supervisor works for. It is gone when its connection ends or its process does: a child
+    that it forked may hold the connection open.
+    """
+
+    def __init__(self, wire: Wire, pid: int, supervisor: Supervisor) -> None:
+        self.gone = False
+        self._wire = wire
+        self._supervisor = supervisor
+        self._watched = [wire.fileno()]
+        supervisor.watch(wire.fileno(), self._serve)
+        try:
+            self._watched.append(os.pidfd_open(pid))
+        except ProcessLookupError:
+            self.gone = True
+        else:
+            supervisor.watch(self._watched[-1], self._leave)
+
+    def _serve(self) -> None:
+        for _, fds in self._wire.receive():
+            Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+        if self._wire.ended:
+            self._leave()
+
+    def _leave(self) -> None:
+        self.gone = True
+
+    def ignore(self) -> None:
+        """Listens no more: there is nobody."""
+        for fd in self._watched:
+            self._supervisor.ignore(fd)
+
+
+def main(fd: int, home: str, journal: str, owner: str) -> None:
+    """Serves the client at the other end of ``fd``, process ``owner``, until it is gone and its bots with it."""
     deafen()
-    control = Wire(socket.socket(fileno=fd))
     supervisor = Supervisor(msgspec.json.decode(home, type=Home), Journal(journal))
-
-    def accept() -> None:
-        for _, fds in control.receive():
-            Channel(Wire(socket.socket(fileno=fds[0])), supervisor)
-
-    supervisor.watch(control.fileno(), accept)
-    while not control.ended:
+    client = Client(Wire(socket.socket(fileno=fd)), int(owner), supervisor)
+    while not client.gone:
         supervisor.turn()
-    supervisor.ignore(control.fileno())
+    client.ignore()
     end_all(supervisor)
 
 

@@ -24,7 +24,7 @@ from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError, StartError, StateError, SwarmcgError, UnenforceableError
-from swarmcg.journal import Journal
+from swarmcg.journal import Journal, write_report
 from swarmcg.keeper.spawn import Order, start_time
 from swarmcg.resources import Abilities, LinuxResources, Plan, plan
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
@@ -166,8 +166,10 @@ class Supervisor:
         self._orders[bot.key] = (launch, order)
         self._keeper.spawn(bot.key, order, bot.slice.fd)
 
-    def adopt(self, held: Slice, listener: Listener) -> Incarnation | None:
+    def adopt(self, held: Slice, listener: Listener, *, orphan: bool = True) -> Incarnation | None:
         """Takes over a slice whose owner died; the caller decides what becomes of it.
+
+        ``orphan`` says that the main process's keeper is gone too, so that nobody learns its exit status any more.
 
         None for one that tells nothing of itself: it is emptied and removed here and now.
         """
@@ -186,9 +188,9 @@ class Supervisor:
         known = held.recall("exit")
         if known is not None:
             bot.main_ended(known["exit_code"], known["signal"], known["at"])
-        elif bot.main is None or bot.main.pidfd < 0:
+        elif bot.main is None or (orphan and bot.main.pidfd < 0):
             bot.main_lost()
-        else:
+        elif orphan:
             self._watch_main(bot)
         return bot
 
@@ -227,17 +229,14 @@ class Supervisor:
 
     def _watch_keeper(self) -> None:
         self._keeper_fd = self._keeper.fileno()
-        self.watch(self._keeper_fd, self._hear_keeper)
-
-    def _hear_keeper(self) -> None:
-        self._keeper.dispatch()
-        if self._keeper.fileno() != self._keeper_fd:
-            self._handlers.pop(self._keeper_fd, None)  # closed, and so gone from epoll by itself
-            self._watch_keeper()
+        self.watch(self._keeper_fd, self._keeper.dispatch)
 
     def _keeper_lost(self) -> None:
         """The keeper died: what it had started goes on, but nobody will learn how it ends."""
         _LOG.warning("the keeper died; bots go on, and their exit status will be unknown")
+        self.ignore(self._keeper_fd)
+        self._keeper.restart()
+        self._watch_keeper()
         for bot in list(self.bots.values()):
             if bot.main is None:
                 self._failed(bot, {"step": "keeper", "errno": None, "cause": "the keeper died", "path": None})
@@ -454,17 +453,3 @@ def _erase(held: Slice) -> None:
         held.remove()
     except (CgroupError, OSError):
         held.close()
-
-
-def write_report(path: str, report: ExitReport) -> None:
-    """Writes the report as one JSON object, replacing the file in one step. Raises StateError."""
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "xb") as f:
-            f.write(report.to_json() + b"\n")
-        os.replace(partial, path)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        remedy = "Name a file in a directory that can be written."
-        raise StateError("The report could not be written", path=path, errno=e.errno, remedy=remedy) from e
