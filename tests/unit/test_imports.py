@@ -19,11 +19,11 @@ ORDER: Final = (
     {"agent"},
     {"drone", "starter"},
     {"bot_code", "supervisor"},
-    {"journal", "ladder"},
+    {"journal", "ladder", "verdict"},
     {"cgroup"},
     {"resources"},
     {"bot"},
-    {"errors"},
+    {"errors", "places"},
 )
 LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Each costs whoever imports the package tens of milliseconds, so it is imported where it is used.
