@@ -123,13 +123,15 @@ class StartError(SwarmcgError):
 
 
 class BotCodeError(SwarmcgError):
-    """The bot's code could not be downloaded, verified or stored; ``status`` is the HTTP status where there
-    was one.
-    """
+    """The bot's code could not be downloaded, verified or stored; ``status`` is the HTTP status, if there was one."""
 
     def __init__(self, what: str, *, status: int | None = None, **facts: Any) -> None:
         super().__init__(what, **facts)
         self.status: Final = status
+
+    def to_dict(self) -> dict[str, Any]:
+        """See :meth:`SwarmcgError.to_dict`; with the status."""
+        return super().to_dict() | {"status": self.status}
 
 
 class StateError(SwarmcgError):
