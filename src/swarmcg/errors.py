@@ -57,11 +57,11 @@ class SwarmcgError(Exception):
     @property
     def headline(self) -> str:
         """What failed, with path and value where the sentence does not name them already."""
-        text = self.what
-        for name, fact in (("path", self.path), ("value", self.value)):
-            shown = fact if name == "path" else repr(fact)
-            if fact is not None and str(fact) not in text:
-                text += f" ({name} {_printable(str(shown))})"
+        text = _printable(self.what)
+        if self.path is not None and _printable(self.path) not in text:
+            text += f" ({_printable(self.path)})"
+        if isinstance(self.value, str | int | float) and _printable(str(self.value)) not in text:
+            text += f" (value {_printable(repr(self.value))})"
         return text
 
     @property
@@ -78,7 +78,7 @@ class SwarmcgError(Exception):
             "error": type(self).__name__,
             "what": self.what,
             "path": self.path,
-            "value": self.value if isinstance(self.value, int | float | str | None) else repr(self.value),
+            "value": self.value,
             "errno": self.errno,
             "cause": self.cause,
             "remedy": self.remedy,

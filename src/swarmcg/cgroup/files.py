@@ -167,5 +167,12 @@ _KNOWN: Final = {
         "a limit on descendants or depth of an ancestor is reached",
         "Raise cgroup.max.descendants or cgroup.max.depth of the ancestors.",
     ),
+    errno.ENOENT: ("there is no such file on this host", "Leave it out, or use a kernel that has it."),
+    errno.EINVAL: (
+        "the kernel does not accept this value",
+        "See Documentation/admin-guide/cgroup-v2.rst for what it takes.",
+    ),
+    errno.ERANGE: ("the value is out of the range that the kernel accepts", "Use a smaller one."),
+    errno.EBUSY: ("it is in use", "End what still lives in it."),
     errno.ENODEV: ("the kernel knows no such device", "Name a whole disk by its MAJ:MIN, as lsblk shows it."),
 }
