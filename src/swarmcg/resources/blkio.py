@@ -47,7 +47,12 @@ def _weight(weight: int, abilities: Abilities) -> Iterator[Row]:
     if weight == 0:
         yield satisfied(field, files[0] if files else "io.weight", _NO_WEIGHT)
     elif not files:
-        name = next((disk.name for disk in (abilities.disks or {}).values()), "DISK")
+        whole = (
+            disk.name
+            for number, disk in (abilities.disks or {}).items()
+            if number == disk.whole and disk.scheduler
+        )
+        name = min(whole, default="DISK")
         why = "no disk of this host heeds a weight: none has BFQ as its scheduler or io.cost switched on"
         yield impossible(field, why, _SWITCH_ON.format(name=name), file="io.weight", value=io_weight(weight))
     for file in files if weight else ():
