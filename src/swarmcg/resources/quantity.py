@@ -5,8 +5,8 @@ from typing import Final
 
 __all__ = ["number", "size"]
 
-_NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)", re.ASCII)
-_SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]+|[0-9]+)([kKmMgGtTpPeE]?)", re.ASCII)
+_NUMBER: Final = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,64}|[0-9]{1,64})", re.ASCII)
+_SIZE: Final = re.compile(r"(0[xX][0-9a-fA-F]{1,64}|[0-9]{1,64})([kKmMgGtTpPeE]?)", re.ASCII)
 
 
 def number(text: str) -> int | None:

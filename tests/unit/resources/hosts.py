@@ -4,6 +4,7 @@ import json
 from typing import Any, Final
 
 import msgspec
+
 from swarmcg.bot import Row
 from swarmcg.resources import Abilities, Disk, LinuxResources, Plan, plan
 

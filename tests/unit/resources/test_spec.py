@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
+
 from swarmcg.errors import ResourcesError
 from swarmcg.resources import BlockIO, LinuxResources, Memory, ThrottleDevice, spec
 
@@ -155,7 +156,7 @@ def test_the_error_carries_the_value() -> None:
 
 def test_what_is_no_text_is_a_clear_error() -> None:
     with pytest.raises(ResourcesError, match="no JSON text"):
-        LinuxResources.from_json({"memory": {}})  # type: ignore[arg-type]  on purpose
+        LinuxResources.from_json({"memory": {}})  # type: ignore[arg-type]
 
 
 ENDLESS: list[Any] = []

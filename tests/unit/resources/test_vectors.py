@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
+
 from swarmcg.errors import ResourcesError
 from swarmcg.resources import Device, Disk, devices
 from swarmcg.resources.cpu import linear_weight, quadratic_weight
 from swarmcg.resources.hugetlb import page_size
-
 from tests.unit.resources.hosts import values
 
 VECTORS: Final[dict[str, list[Any]]] = json.loads(Path(__file__).with_name("vectors.json").read_text())
@@ -17,7 +17,7 @@ BFQ: Final = {"8:0": Disk(name="sda", whole="8:0", scheduler="bfq")}
 COST: Final = {"8:0": Disk(name="sda", whole="8:0", iocost=True)}
 
 
-def cases(name: str) -> Any:
+def cases(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", VECTORS[name], ids=json.dumps)
 
 
@@ -100,7 +100,7 @@ def rule_of(text: str) -> Device:
     major, minor = rest[0].split(":") if rest else ("*", "*")
     return Device(
         allow=verb == "allow",
-        type=kind,  # type: ignore[arg-type]  the vectors name the three types only
+        type=cast("Any", kind),
         major=None if major == "*" else int(major),
         minor=None if minor == "*" else int(minor),
         access=rest[1] if rest else "rwm",
