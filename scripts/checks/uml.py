@@ -1,0 +1,172 @@
+"""A user-mode-linux guest: a kernel of Debian's, run as an ordinary process on this machine's own files.
+
+    python -m checks.uml [--suite SUITE] [--time-limit SECONDS] [COMMAND …]
+
+runs the command in it, or without one the kernel tier of tests.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from checks import debian
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+INIT: Final = Path(__file__).with_name("guest-init")
+CACHE: Final = ROOT / ".cache" / "uml"
+SUITES: Final = ("bookworm", "trixie")
+MEMORY: Final = "768M"
+SWAP_BYTES: Final = 64 << 20
+DISK_BYTES: Final = 64 << 20
+TIME_LIMIT: Final = 300.0
+NO_EXIT_STATUS: Final = 99
+KERNEL_TIER: Final = (
+    "python",
+    "-m",
+    "coverage",
+    "run",
+    "-m",
+    "pytest",
+    "-p",
+    "no:cacheprovider",
+    "tests/kernel",
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="scripts/uml", description="Runs a command, or the kernel tier, in a guest."
+    )
+    parser.add_argument(
+        "--suite", default=debian.codename(), help="whose kernel: bookworm has 6.1, trixie has 6.12"
+    )
+    parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="SECONDS")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    asked = parser.parse_args()
+    command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    try:
+        kernel = find_kernel(asked.suite)
+    except debian.UnavailableError as error:
+        print(f"scripts/uml: {error}", file=sys.stderr)
+        return NO_EXIT_STATUS
+    return run(kernel, command or list(KERNEL_TIER), CACHE / asked.suite, asked.time_limit)
+
+
+def find_kernel(suite: str) -> list[str]:
+    """The command that starts the suite's kernel; raises debian.UnavailableError, which says why there is none."""
+    missing = [tool for tool in ("unshare", "setpriv") if not debian.provide(tool, "util-linux")]
+    missing += [] if debian.provide("mke2fs", "e2fsprogs") else ["mke2fs"]
+    if missing:
+        raise debian.UnavailableError(f"{', '.join(missing)} missing; install util-linux and e2fsprogs")
+    if suite == debian.codename():
+        if not debian.provide("linux.uml", "user-mode-linux"):
+            raise debian.UnavailableError("linux.uml is missing; install user-mode-linux")
+        return ["linux.uml"]
+    return debian.foreign_kernel(suite)
+
+
+def run(kernel: list[str], command: list[str], keep: Path, time_limit: float) -> int:
+    """Run the command in a fresh guest, whose results are then in `keep`; return its exit status.
+
+    When the guest left no exit status, NO_EXIT_STATUS is returned.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="running-", dir=CACHE) as place,
+        tempfile.TemporaryDirectory(prefix="swarmcg-uml-", dir=_memory_place()) as scratch,
+    ):
+        results = Path(place)
+        (results / "environment").write_text(_exports(_environment(results)))
+        (results / "command").write_text(f"exec {shlex.join(command)}\n")
+        _boot([*_contained(), *kernel, *_parameters(results, Path(scratch))], scratch, time_limit)
+        shutil.rmtree(keep, ignore_errors=True)
+        shutil.copytree(results, keep)
+    try:
+        return int((keep / "exit-status").read_text())
+    except (OSError, ValueError):
+        print("scripts/uml: the guest ended without an exit status", file=sys.stderr)
+        return NO_EXIT_STATUS
+
+
+def _boot(command: list[str], scratch: str, time_limit: float) -> None:
+    guest = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TMPDIR": scratch},
+    )
+    relay = subprocess.Popen(
+        ["tr", "-d", "\\r"], stdin=guest.stdout
+    )  # the guest's terminal ends lines by \r\n
+    try:
+        guest.wait(time_limit)
+    except subprocess.TimeoutExpired:
+        print(f"scripts/uml: the guest was ended after {time_limit:.0f} s", file=sys.stderr)
+    finally:
+        guest.kill()
+        guest.wait()
+        if guest.stdout is not None:
+            guest.stdout.close()
+        relay.wait()
+
+
+def _contained() -> list[str]:
+    """A PID namespace around the guest: it is many processes here, and a killed kernel leaves some of them.
+
+    The parent death signal ends `unshare` with this script, `--kill-child` the namespace's PID 1 with `unshare`,
+    and the kernel everything else with PID 1. A user namespace clears the signal, so it comes first.
+    """
+    unprivileged = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+    return [*unprivileged, "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child"]
+
+
+def _parameters(results: Path, scratch: Path) -> list[str]:
+    swap, disk = scratch / "swap", scratch / "disk"
+    for path, size in ((swap, SWAP_BYTES), (disk, DISK_BYTES)):
+        path.touch()
+        os.truncate(path, size)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", disk], check=True)
+    return [
+        *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", f"mem={MEMORY}", f"init={INIT}"),
+        *(f"ubd0={swap}", f"ubd1={disk}", f"uml_dir={scratch}"),
+        *("con=null", "con0=null,fd:1", "quiet", "selinux=0", f"RESULTS={results}"),
+    ]
+
+
+def _environment(results: Path) -> dict[str, str]:
+    places = [str(ROOT), sys.base_prefix]
+    return {
+        "CHECKOUT": str(ROOT),
+        "PLACES": " ".join(places),
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HYPOTHESIS_STORAGE_DIRECTORY": "/run/hypothesis",
+        "COVERAGE_FILE": str(results / "data"),
+        "SWARMCG_TEST_GUEST": "yes",
+        "SWARMCG_TEST_DISK": "/dev/ubdb",
+        "SWARMCG_TEST_SWAP": "/dev/ubda",
+    } | {name: os.environ[name] for name in ("CI",) if name in os.environ}
+
+
+def _exports(variables: dict[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _memory_place() -> str | None:
+    """A tmpfs with room for the guest's memory and disks, so that nothing of it is written to a disk."""
+    shared = Path("/dev/shm")  # noqa: S108  a directory of our own is made in it
+    needed = (int(MEMORY.removesuffix("M")) << 20) + SWAP_BYTES + DISK_BYTES
+    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free > needed else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,6 @@
+"""For all tiers: each test is checked for what it leaves behind."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.contract", "tests.leaks")
+pytest_plugins = ["tests.leaks"]
