@@ -13,8 +13,9 @@ from swarmcg.journal import Journal
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
 from swarmcg.supervisor.incarnation import Incarnation
+from swarmcg.supervisor.remains import home_of
 from swarmcg.supervisor.service import deafen, end_all
-from swarmcg.supervisor.supervisor import Supervisor, home_of
+from swarmcg.supervisor.supervisor import Supervisor
 
 __all__ = ["main"]
 

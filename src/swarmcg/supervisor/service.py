@@ -32,7 +32,7 @@ class Channel:
         self._wire = wire
         self._supervisor = supervisor
         self._bot: Incarnation | None = None
-        supervisor.watch(wire.fileno(), self.serve)
+        supervisor.poll.watch(wire.fileno(), self.serve)
 
     def serve(self) -> None:
         """Handles what the client sent; its hanging up changes nothing for the bot."""
@@ -98,7 +98,7 @@ class Channel:
 
     def _hang_up(self) -> None:
         if self._wire.fileno() >= 0:
-            self._supervisor.ignore(self._wire.fileno())
+            self._supervisor.poll.ignore(self._wire.fileno())
             self._wire.close()
 
 
@@ -112,13 +112,13 @@ class Client:
         self._wire = wire
         self._supervisor = supervisor
         self._watched = [wire.fileno()]
-        supervisor.watch(wire.fileno(), self._serve)
+        supervisor.poll.watch(wire.fileno(), self._serve)
         try:
             self._watched.append(os.pidfd_open(pid))
         except ProcessLookupError:
             self.gone = True
         else:
-            supervisor.watch(self._watched[-1], self._leave)
+            supervisor.poll.watch(self._watched[-1], self._leave)
 
     def _serve(self) -> None:
         for _, fds in self._wire.receive():
@@ -132,7 +132,7 @@ class Client:
     def ignore(self) -> None:
         """Listens no more: there is nobody."""
         for fd in self._watched:
-            self._supervisor.ignore(fd)
+            self._supervisor.poll.ignore(fd)
 
 
 def main(fd: int, home: str, journal: str, owner: str) -> None:

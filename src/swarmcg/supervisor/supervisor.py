@@ -6,38 +6,38 @@ later is a deadline or a descriptor.
 """
 
 import contextlib
-import errno
 import functools
 import logging
 import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
-from swarmcg.errors import CgroupError, StartError, StateError, SwarmcgError, UnenforceableError
+from swarmcg.errors import CgroupError, StateError, SwarmcgError
 from swarmcg.journal import Journal, write_report
-from swarmcg.keeper.spawn import Order, start_time
+from swarmcg.keeper.spawn import Order
 from swarmcg.resources import Abilities, LinuxResources, Plan, plan
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
+from swarmcg.supervisor.failures import start_error, unenforceable
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
 from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.poll import Poll
+from swarmcg.supervisor.remains import erase, intent_of, main_of
 
-__all__ = ["Supervisor", "home_of"]
+__all__ = ["Supervisor"]
 
 _LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
-_ERASE_S: Final = 10.0
 
 
 class Supervisor:
@@ -53,8 +53,7 @@ class Supervisor:
         self.bots: Final[dict[str, Incarnation]] = {}
         self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
         self._removals: Final[dict[str, Removal]] = {}
-        self._epoll: Final = select.epoll()
-        self._handlers: Final[dict[int, Callable[[], None]]] = {}
+        self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
         self._abilities: Abilities | None = None
         self._keeper: Keepers = (
@@ -69,24 +68,11 @@ class Supervisor:
         for bot in self.bots.values():
             bot.slice.close()
         self._keeper.close()
-        self._epoll.close()
-
-    def watch(self, fd: int, handle: Callable[[], None], events: int = select.EPOLLIN) -> None:
-        """Calls ``handle`` whenever the descriptor polls ready; until :meth:`ignore`."""
-        self._handlers[fd] = handle
-        self._epoll.register(fd, events)
-
-    def ignore(self, fd: int) -> None:
-        """Ends a :meth:`watch`; before the descriptor is closed."""
-        del self._handlers[fd]
-        self._epoll.unregister(fd)
+        self.poll.close()
 
     def turn(self, timeout: float | None = None) -> None:
         """Waits for the next event or deadline, at most ``timeout`` seconds, and handles all that is due."""
-        for fd, _ in self._epoll.poll(self._until(timeout)):
-            handle = self._handlers.get(fd)
-            if handle is not None:
-                handle()
+        self.poll.turn(self._until(timeout))
         for bot in list(self.bots.values()):
             bot.tick()
         self._remove_again()
@@ -127,7 +113,7 @@ class Supervisor:
             self._abilities = self.home.prepare()
         made = plan(launch.resources or LinuxResources(), self._abilities, lenient=launch.lenient)
         if made.refused and launch.on_unenforceable == "refuse":
-            raise _unenforceable(made)
+            raise unenforceable(made)
         return made
 
     def _make(self, launch: Launch, made: Plan, listener: Listener) -> Incarnation:
@@ -173,9 +159,9 @@ class Supervisor:
 
         None for one that tells nothing of itself: it is emptied and removed here and now.
         """
-        intent = _intent(held)
+        intent = intent_of(held)
         if intent is None:
-            _erase(held)
+            erase(held)
             self.home.settle()
             return None
         bot = self._own(held, intent, listener)
@@ -183,7 +169,7 @@ class Supervisor:
         self.bots[bot.key] = bot
         with contextlib.suppress(FileNotFoundError):
             held.thaw()
-        bot.main = _main_of(held)
+        bot.main = main_of(held)
         self._watch_slice(bot)
         known = held.recall("exit")
         if known is not None:
@@ -217,24 +203,24 @@ class Supervisor:
         _, order = self._orders[bot.key]
         del self.bots[bot.key]
         self._discard(bot)
-        bot.listener.failed(bot, _start_error(event, order))
+        bot.listener.failed(bot, start_error(event, order))
 
     def _discard(self, bot: Incarnation) -> None:
         """Removes the slice of a start that failed, and whatever a half-started child left in it."""
         self._orders.pop(bot.key, None)
         self._unwatch(bot.key)
         self._keeper.forget(bot.key)
-        _erase(bot.slice)
+        erase(bot.slice)
         self.home.settle()
 
     def _watch_keeper(self) -> None:
         self._keeper_fd = self._keeper.fileno()
-        self.watch(self._keeper_fd, self._keeper.dispatch)
+        self.poll.watch(self._keeper_fd, self._keeper.dispatch)
 
     def _keeper_lost(self) -> None:
         """The keeper died: what it had started goes on, but nobody will learn how it ends."""
         _LOG.warning("the keeper died; bots go on, and their exit status will be unknown")
-        self.ignore(self._keeper_fd)
+        self.poll.ignore(self._keeper_fd)
         self._keeper.restart()
         self._watch_keeper()
         for bot in list(self.bots.values()):
@@ -247,7 +233,7 @@ class Supervisor:
         """Without a keeper, a pidfd still tells when the main process is gone."""
         assert bot.main is not None  # noqa: S101  callers looked
         self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
-        self.watch(fd, bot.main_lost)
+        self.poll.watch(fd, bot.main_lost)
 
     def _watch_slice(self, bot: Incarnation) -> None:
         """Wakes up whenever the slice becomes empty or frozen, or something is killed for want of memory."""
@@ -256,7 +242,7 @@ class Supervisor:
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(f"{bot.slice.path}/{name}", os.O_RDONLY | os.O_CLOEXEC)
                 fds.append(fd)
-                self.watch(fd, functools.partial(self._look, bot, fd), select.EPOLLPRI)
+                self.poll.watch(fd, functools.partial(self._look, bot, fd), select.EPOLLPRI)
 
     def _look(self, bot: Incarnation, fd: int) -> None:
         with contextlib.suppress(OSError):
@@ -265,7 +251,7 @@ class Supervisor:
 
     def _unwatch(self, key: str) -> None:
         for fd in self._watched.pop(key, ()):
-            self.ignore(fd)
+            self.poll.ignore(fd)
             os.close(fd)
 
     def _drain(self, bot: Incarnation) -> None:
@@ -368,88 +354,3 @@ class Removal:
         self.report: Final = report
         self.tries = 0
         self.due = 0.0
-
-
-def _unenforceable(made: Plan) -> UnenforceableError:
-    first, *rest = made.refused
-    more = f", and {len(rest)} more" if rest else ""
-    return UnenforceableError(
-        f"{first.field} cannot be enforced on this host{more}",
-        path=first.file,
-        value=[msgspec.to_builtins(row) for row in made.refused],
-        cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
-        remedy=f"{first.remedy or 'Leave it out.'} To start without it: --on-unenforceable=report",
-    )
-
-
-def _start_error(event: dict[str, Any], order: Order) -> StartError:
-    """What the keeper told, in words. The remedies are for the steps that users meet."""
-    step, number = event["step"], event["errno"]
-    subject = order.cwd if step == "chdir" else order.argv[0]
-    return StartError(
-        f"The command could not be started: {step} failed",
-        step=step,
-        path=event["path"] or subject,
-        errno=number or None,
-        cause=event["cause"],
-        remedy=_REMEDIES.get((step, number or 0)) or _REMEDIES.get((step, 0)),
-    )
-
-
-_REMEDIES: Final = {
-    (
-        "exec",
-        errno.ENOENT,
-    ): "See that the program, and the interpreter that its first line names, exist and are in PATH.",
-    ("exec", errno.EACCES): "Make it executable: chmod +x.",
-    ("exec", errno.ENOEXEC): "Give the script a first line like #!/bin/sh, or name its interpreter.",
-    ("exec", errno.E2BIG): "Shorten the arguments or the environment.",
-    ("fork", errno.EAGAIN): "Raise that limit, or end some of what runs there.",
-    ("chdir", errno.ENOENT): "Make the directory, or name another one.",
-    ("join", 0): "See that the home is a domain cgroup of a writable cgroup2 mount.",
-}
-
-
-def home_of(held: Slice) -> Home:
-    """The home that a slice was made in, as far as its successor needs it."""
-    intent = _intent(held)
-    return Home(path=os.path.dirname(held.path), hierarchy=look(), ours=intent is not None and intent.ours)
-
-
-def _intent(held: Slice) -> Intent | None:
-    """What was recorded at the making; None when the maker died before it could, or somebody garbled it."""
-    with contextlib.suppress(msgspec.ValidationError):
-        return msgspec.convert(held.recall("intent"), Intent)
-    return None
-
-
-def _main_of(held: Slice) -> Main | None:
-    """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is
-    another's now.
-    """
-    running = held.recall("running")
-    if running is None:
-        return None
-    pid, started, at = running["pid"], running["start_time"], running["at"]
-    main = Main(pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at))
-    with contextlib.suppress(OSError):
-        pidfd = os.pidfd_open(pid)
-        if held.holds(pid) and start_time(pid) == started:
-            main.pidfd = pidfd
-        else:
-            os.close(pidfd)
-    return main
-
-
-def _erase(held: Slice) -> None:
-    """Kills whatever is in a slice that never got to run its command, and removes it; what resists is left
-    for clean.
-    """
-    try:
-        deadline = time.monotonic() + _ERASE_S
-        while held.populated() and time.monotonic() < deadline:
-            held.end_all()
-            held.wait_empty(deadline - time.monotonic())
-        held.remove()
-    except (CgroupError, OSError):
-        held.close()

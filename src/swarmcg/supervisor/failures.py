@@ -1,0 +1,53 @@
+"""What went wrong with a start, in words for who must act."""
+
+import errno
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.errors import StartError, UnenforceableError
+from swarmcg.keeper.spawn import Order
+from swarmcg.resources import Plan
+
+__all__ = ["start_error", "unenforceable"]
+
+
+def unenforceable(made: Plan) -> UnenforceableError:
+    """Why a plan is refused; its value holds the rows."""
+    first, *rest = made.refused
+    more = f", and {len(rest)} more" if rest else ""
+    return UnenforceableError(
+        f"{first.field} cannot be enforced on this host{more}",
+        path=first.file,
+        value=[msgspec.to_builtins(row) for row in made.refused],
+        cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
+        remedy=f"{first.remedy or 'Leave it out.'} To start without it: --on-unenforceable=report",
+    )
+
+
+def start_error(event: dict[str, Any], order: Order) -> StartError:
+    """What the keeper told, in words. The remedies are for the steps that users meet."""
+    step, number = event["step"], event["errno"]
+    subject = order.cwd if step == "chdir" else order.argv[0]
+    return StartError(
+        f"The command could not be started: {step} failed",
+        step=step,
+        path=event["path"] or subject,
+        errno=number or None,
+        cause=event["cause"],
+        remedy=_REMEDIES.get((step, number or 0)) or _REMEDIES.get((step, 0)),
+    )
+
+
+_REMEDIES: Final = {
+    (
+        "exec",
+        errno.ENOENT,
+    ): "See that the program, and the interpreter that its first line names, exist and are in PATH.",
+    ("exec", errno.EACCES): "Make it executable: chmod +x.",
+    ("exec", errno.ENOEXEC): "Give the script a first line like #!/bin/sh, or name its interpreter.",
+    ("exec", errno.E2BIG): "Shorten the arguments or the environment.",
+    ("fork", errno.EAGAIN): "Raise that limit, or end some of what runs there.",
+    ("chdir", errno.ENOENT): "Make the directory, or name another one.",
+    ("join", 0): "See that the home is a domain cgroup of a writable cgroup2 mount.",
+}
