@@ -22,6 +22,7 @@ __all__ = [
     "UnenforceableError",
     "WaitTimeout",
     "from_dict",
+    "printable",
 ]
 
 
@@ -57,11 +58,11 @@ class SwarmcgError(Exception):
     @property
     def headline(self) -> str:
         """What failed, with path and value where the sentence does not name them already."""
-        text = _printable(self.what)
-        if self.path is not None and _printable(self.path) not in text:
-            text += f" ({_printable(self.path)})"
-        if isinstance(self.value, str | int | float) and _printable(str(self.value)) not in text:
-            text += f" (value {_printable(repr(self.value))})"
+        text = printable(self.what)
+        if self.path is not None and printable(self.path) not in text:
+            text += f" ({printable(self.path)})"
+        if isinstance(self.value, str | int | float) and printable(str(self.value)) not in text:
+            text += f" (value {printable(repr(self.value))})"
         return text
 
     @property
@@ -182,7 +183,7 @@ def from_dict(facts: dict[str, Any]) -> SwarmcgError:
     return kind(rest.pop("what"), **rest)
 
 
-def _printable(text: str, most: int = 200) -> str:
+def printable(text: str, most: int = 200) -> str:
     """Text from outside, made safe for a terminal and short enough for one line."""
     shown = "".join(
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text

@@ -15,7 +15,7 @@ from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.oom import OomWatch
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
-from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.errors import StuckError, SwarmcgError, printable
 from swarmcg.ladder import Act, Ladder
 from swarmcg.verdict import End, reason
 
@@ -282,8 +282,9 @@ def _rfc3339(at: float) -> str:
 
 
 def _name(pid: int) -> str | None:
+    """The process's name for a report: it may have given itself any bytes, also such as are no text."""
     with contextlib.suppress(OSError):
-        return read_text(f"/proc/{pid}/comm")
+        return printable(read_text(f"/proc/{pid}/comm"))
     return None
 
 
