@@ -8,10 +8,14 @@ import fcntl
 import mmap
 import os
 import stat
+import sys
 from collections.abc import Iterator
 
 from swarmcg.bot import ExitReport
 from swarmcg.errors import StateError
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Journal", "write_report"]
 

@@ -21,6 +21,9 @@ from swarmcg.places import places
 from swarmcg.supervisor.client import Connection, SupervisedBot
 from swarmcg.supervisor.launch import Launch
 
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
 

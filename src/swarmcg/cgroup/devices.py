@@ -3,9 +3,13 @@
 import contextlib
 import os
 import re
+import sys
 
 from swarmcg.cgroup.files import read_text
 from swarmcg.resources import Disk
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["disks", "hugepages"]
 

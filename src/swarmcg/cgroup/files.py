@@ -9,6 +9,7 @@ raised.
 import contextlib
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from cgroupspy.interfaces import BaseFileInterface, DictFile, FlagFile, ListFile
 from cgroupspy.nodes import Node
 
 from swarmcg.errors import CgroupError
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Cgroup", "cgroup_errors", "read_text", "write_line"]
 

@@ -4,12 +4,16 @@ host.
 
 import os
 import re
+import sys
 from typing import Final
 
 import msgspec
 
 from swarmcg.cgroup.files import read_text
 from swarmcg.resources.abilities import Lack, Mode
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["CONTROLLERS", "Hierarchy", "look"]
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,9 @@ from swarmcg.cgroup.names import is_slice_name
 from swarmcg.cgroup.slice import Slice, _HomeVanished
 from swarmcg.errors import CgroupError, HomeError
 from swarmcg.resources import Abilities, Lack
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Home", "find_home"]
 

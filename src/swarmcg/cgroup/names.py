@@ -11,7 +11,11 @@ The name ends in hexadecimal digits, so it is no systemd unit and no interface f
 import hashlib
 import re
 import secrets
+import sys
 from typing import Final
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["is_slice_name", "new_incarnation", "readable", "slice_name"]
 

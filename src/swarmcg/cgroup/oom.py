@@ -8,12 +8,16 @@ import contextlib
 import errno
 import os
 import re
+import sys
 from typing import Final
 
 import msgspec
 
 from swarmcg.bot import Evidence, Reason
 from swarmcg.cgroup.files import Cgroup, read_text
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Oom", "OomWatch", "kernel_log"]
 

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -21,6 +22,9 @@ from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import Plan, Step, settled
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Slice"]
 

@@ -1,11 +1,15 @@
 """What a slice used, read from its counters before it is removed. What the kernel does not count is None."""
 
+import sys
 from typing import Any, Final
 
 import msgspec
 
 from swarmcg.bot import Cpu, Io, Pressure, Stall
 from swarmcg.cgroup.files import Files
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Usage", "usage"]
 

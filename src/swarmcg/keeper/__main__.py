@@ -18,6 +18,9 @@ from swarmcg.keeper.keeper import Keeper
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
 
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any

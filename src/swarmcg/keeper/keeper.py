@@ -6,10 +6,14 @@ import json
 import os
 import select
 import signal
+import sys
 import time
 
 from swarmcg.keeper.refusal import fork_refused_by
 from swarmcg.keeper.spawn import Birth, Order, birth, start_time
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,6 +1,10 @@
 """Who refused a fork with EAGAIN: the pids limit of a cgroup above, or the limit of the user."""
 
 import resource
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["fork_refused_by"]
 

@@ -12,6 +12,10 @@ and target have seen different numbers of ``cgroup.kill`` writes (Linux 6.1 and 
 
 import os
 import signal
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,6 +13,10 @@ import json
 import os
 import socket
 import struct
+import sys
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,6 +24,9 @@ from swarmcg.errors import OwnerLostError, StartError, SwarmcgError, WaitTimeout
 from swarmcg.keeper.wire import Wire
 from swarmcg.supervisor.launch import Launch
 
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
 __all__ = ["Connection", "SupervisedBot"]
 
 _LOG: Final = logging.getLogger("swarmcg")

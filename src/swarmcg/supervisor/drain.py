@@ -2,9 +2,13 @@
 
 import contextlib
 import os
+import sys
 
 from swarmcg.errors import StateError
 from swarmcg.supervisor.launch import Launch
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["drain_file", "make_drain_file", "remove_drain_file"]
 

@@ -1,6 +1,7 @@
 """What went wrong with a start, in words for who must act."""
 
 import errno
+import sys
 from typing import Any, Final
 
 import msgspec
@@ -8,6 +9,9 @@ import msgspec
 from swarmcg.errors import StartError, UnenforceableError
 from swarmcg.keeper.spawn import Order
 from swarmcg.resources import Plan
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["start_error", "unenforceable"]
 

@@ -4,6 +4,7 @@ and reports.
 
 import select
 import socket
+import sys
 from typing import Any
 
 from swarmcg.bot import ExitReport
@@ -16,6 +17,9 @@ from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.remains import home_of
 from swarmcg.supervisor.service import deafen, end_all
 from swarmcg.supervisor.supervisor import Supervisor
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["main"]
 

@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -18,6 +19,9 @@ from swarmcg.cgroup.usage import Usage, usage
 from swarmcg.errors import StuckError, SwarmcgError, printable
 from swarmcg.ladder import Act, Ladder
 from swarmcg.verdict import End, reason
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Incarnation", "Intent", "Listener"]
 

@@ -13,6 +13,9 @@ from swarmcg.keeper.keeper import Keeper
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
 
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
 __all__ = ["Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
 
 Tell = Callable[[dict[str, Any], list[int]], None]

@@ -1,8 +1,12 @@
 """One epoll with a handler for each descriptor."""
 
 import select
+import sys
 from collections.abc import Callable
 from typing import Final
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Poll"]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import time
 from typing import Final
 
@@ -13,6 +14,9 @@ from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.spawn import start_time
 from swarmcg.supervisor.incarnation import Intent, Main
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["erase", "home_of", "intent_of", "main_of"]
 

@@ -8,6 +8,7 @@ ends, the client's process is gone: every bot is ended by the ladder, and the su
 import os
 import signal
 import socket
+import sys
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from swarmcg.keeper.wire import Wire
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervisor import Supervisor
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["deafen", "end_all", "main"]
 

@@ -11,6 +11,7 @@ import logging
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -32,6 +33,9 @@ from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
 from swarmcg.supervisor.remains import erase, intent_of, main_of
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Supervisor"]
 
