@@ -3,6 +3,7 @@ user's directories.
 """
 
 import os
+import sys
 from typing import Final
 
 import msgspec
@@ -36,7 +37,7 @@ def _place(kind: str) -> str:
     told = os.environ.get(f"SWARMCG_{kind}_DIR")
     if told:
         return os.path.abspath(told)
-    if os.name == "posix" and os.geteuid() == 0:
+    if sys.platform != "win32" and os.geteuid() == 0:
         return _ROOT[kind]
     base = os.environ.get(_XDG[kind])
     return os.path.join(base if base and os.path.isabs(base) else os.path.expanduser(_USER[kind]), "swarmcg")

@@ -194,7 +194,7 @@ def write_attribute(slice_fd: int, name: str, value: "dict[str, Any]") -> None:
         os.setxattr(slice_fd, f"user.swarmcg.{name}", text)
 
 
-def _verdict(status: "os.waitid_result") -> "dict[str, Any]":
+def _verdict(status: "Any") -> "dict[str, Any]":
     exited = status.si_code == os.CLD_EXITED
     return {
         "exit_code": status.si_status if exited else None,
