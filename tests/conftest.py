@@ -3,4 +3,4 @@
 import pytest
 
 pytest.register_assert_rewrite("tests.contract", "tests.leaks")
-pytest_plugins = ["tests.leaks"]
+pytest_plugins = ["tests.coverage_of_keepers", "tests.leaks"]

@@ -3,6 +3,7 @@
 It compares descriptors, threads, processes, cgroups and mounts. What is about to end gets a short while for it.
 """
 
+import contextlib
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from tests import cgroups
 
 PATIENCE: Final = 2.0
 LOOK_EVERY: Final = 0.01
+EXEC_LOOKS: Final = 5
 # In a guest of our own everything that appears was made by the test. Elsewhere others are at work too.
 ALONE: Final = "SWARMCG_TEST_GUEST" in os.environ
 # A process that was orphaned is known by what it inherited, as long as it keeps its environment.
@@ -34,18 +36,18 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True)
 def leaves_nothing_behind() -> Iterator[None]:
     """Fail the test when something that it made outlives it."""
-    before = look().keys()
+    older, before = all_pids(), look().keys()
     yield
     deadline = time.monotonic() + PATIENCE
-    while (now := look()).keys() - before and time.monotonic() < deadline:
+    while (now := look() | processes(older)).keys() - before and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY)  # five kinds of things have no event in common to wait for
     if left := sorted(text for thing, text in now.items() if thing not in before):
         pytest.fail("this test left behind:\n  " + "\n  ".join(left), pytrace=False)
 
 
 def look() -> dict[Thing, str]:
-    """All that could leak, with a description of each."""
-    return descriptors() | threads() | processes() | groups() | mounts()
+    """All that could leak, processes apart, with a description of each."""
+    return descriptors() | threads() | groups() | mounts()
 
 
 def descriptors() -> dict[Thing, str]:
@@ -65,22 +67,25 @@ def threads() -> dict[Thing, str]:
     return {("thread", str(task)): f"thread {task} {names.get(task, '(not of Python)')}" for task in tasks}
 
 
-def processes() -> dict[Thing, str]:
-    """Descendants, zombies among them, and orphans that carry our mark; in a guest all but the kernel's own."""
-    everyone = {
-        int(name): stat for name in os.listdir("/proc") if name.isdigit() and (stat := read_stat(name))
-    }
+def all_pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}
+
+
+def processes(older: set[int]) -> dict[Thing, str]:
+    """Descendants, zombies among them, and orphans that carry our mark; in a guest all but the kernel's own.
+
+    Only processes that are not among the older ones: to look at each of a machine takes tens of milliseconds.
+    """
+    newer = {pid: stat for pid in all_pids() - older if (stat := read_stat(pid))}
     ours = {os.getpid()}
-    for pid in sorted(everyone, key=lambda pid: int(everyone[pid][START])):  # parents before children
-        is_kernels = pid == KTHREADD or int(everyone[pid][PARENT]) == KTHREADD
-        if int(everyone[pid][PARENT]) in ours or (ALONE and not is_kernels) or is_marked(pid):
+    for pid in sorted(newer, key=lambda pid: int(newer[pid][START])):  # parents before their children
+        parent = int(newer[pid][PARENT])
+        if parent in ours or (ALONE and parent != KTHREADD) or is_marked(pid):
             ours.add(pid)
     return {
-        (
-            "process",
-            f"{pid} {everyone[pid][START]}",
-        ): f"process {pid} {everyone[pid][STATE]} {command_line(pid)}"
-        for pid in ours & everyone.keys()
+        ("process", f"{pid} {stat[START]}"): f"process {pid} {stat[STATE]} {command_line(pid)}"
+        for pid, stat in newer.items()
+        if pid in ours
     }
 
 
@@ -91,18 +96,21 @@ START: Final = 19
 KTHREADD: Final = 2
 
 
-def read_stat(pid: str) -> list[str]:
+def read_stat(pid: int) -> list[str]:
     try:
-        return Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
 
 
 def is_marked(pid: int) -> bool:
-    try:
-        return MARK.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
+    """Whether the process inherited our mark. In the middle of an exec the environment reads as empty for a moment."""
+    with contextlib.suppress(OSError):
+        for _ in range(EXEC_LOOKS):
+            if environment := Path(f"/proc/{pid}/environ").read_bytes():
+                return MARK.encode() in environment.split(b"\0")
+            time.sleep(LOOK_EVERY / EXEC_LOOKS)
+    return False
 
 
 def command_line(pid: int) -> str:

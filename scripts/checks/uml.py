@@ -151,6 +151,7 @@ def _environment(results: Path) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": "/run/hypothesis",
         "COVERAGE_FILE": str(results / "data"),
+        "FORCE_COLOR" if sys.stdout.isatty() else "NO_COLOR": "1",
         "SWARMCG_TEST_GUEST": "yes",
         "SWARMCG_TEST_DISK": "/dev/ubdb",
         "SWARMCG_TEST_SWAP": "/dev/ubda",

@@ -65,7 +65,7 @@ def test_pids_max_refuses_a_fork(home: Path) -> None:
 def test_cpu_max_throttles(home: Path) -> None:
     child = child_of(home)
     (child / "cpu.max").write_text("10000 100000")
-    python_in(child, "import time\nwhile time.process_time() < 0.1: pass")
+    python_in(child, "import time\nwhile time.process_time() < 0.3: pass")
     assert counter(child / "cpu.stat", "nr_throttled") > 0
     child.rmdir()
 
@@ -75,7 +75,7 @@ def test_the_scratch_disk_is_a_whole_disk_that_io_max_takes(home: Path, scratch_
     number = os.stat(scratch_disk).st_rdev
     limit = f"{os.major(number)}:{os.minor(number)} wbps=1048576"
     (child / "io.max").write_text(limit)
-    assert limit in (child / "io.max").read_text()
+    assert set(limit.split()) <= set((child / "io.max").read_text().split())
     child.rmdir()
 
 

@@ -30,10 +30,8 @@ keep = []
 def end_what_was_leaked():
     yield
     from tests import leaks
-    for kind, name in leaks.processes():
-        pid = int(name.split()[0])
-        if pid not in (os.getpid(), os.getppid()):
-            os.kill(pid, 9)
+    for _, name in leaks.processes({os.getpid()}):
+        os.kill(int(name.split()[0]), 9)
     for popen in keep:
         if isinstance(popen, subprocess.Popen):
             popen.wait()

@@ -1,0 +1,35 @@
+"""A pytest plugin for runs under coverage.py: measures helpers that are started without site-packages, too.
+
+A process started with `-I -S` never meets coverage's own .pth file. While coverage is measured, `sys.executable` is a
+script that leaves out the -S. Nothing of this is known to the code under test.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """#!/bin/sh
+if [ "$1 $2" = "-I -S" ]; then
+    shift 2
+    set -- -I "$@"
+fi
+exec {python} "$@"
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def measured_helpers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have helpers measured, if this run is."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        yield
+        return
+    script = Path(tmp_path_factory.mktemp("python")) / "python"
+    script.write_text(SCRIPT.format(python=shlex.quote(sys.executable)))
+    script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(script))
+        yield
