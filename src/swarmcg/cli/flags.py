@@ -1,0 +1,190 @@
+"""Docker's limit flags, and what they say in OCI's words.
+
+Docker's command line is the model: where OCI and docker differ, the flag means what it means there
+(``-m`` alone also limits swap), and OCI JSON from ``--resources`` is taken literally.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.cli import devices, sizes
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Pids
+
+__all__ = ["add_limits", "resources"]
+
+_PERIOD: Final = 100_000
+"""The kernel's default period of a processor quota, and docker's, in microseconds."""
+
+_Reader = Callable[[str, str], Any]
+
+
+class _Flag(msgspec.Struct, frozen=True):
+    """A flag that says one field of one part of the resources."""
+
+    part: str
+    field: str
+    read: _Reader
+    metavar: str
+    help: str
+
+
+_SCALARS: Final[Mapping[str, _Flag]] = {
+    "--cpu-shares": _Flag("cpu", "shares", sizes.whole, "N", "weight against siblings, 2 to 262144"),
+    "--cpu-period": _Flag(
+        "cpu", "period", sizes.whole, "US", "period of the processor quota in microseconds"
+    ),
+    "--cpu-quota": _Flag("cpu", "quota", sizes.whole, "US", "processor time a period in microseconds"),
+    "--cpuset-cpus": _Flag("cpu", "cpus", lambda _, text: text, "LIST", "processors to run on, as in 0-3,7"),
+    "--cpuset-mems": _Flag("cpu", "mems", lambda _, text: text, "LIST", "memory nodes to use, as in 0,1"),
+    "--memory": _Flag(
+        "memory", "limit", sizes.size_or_unlimited, "SIZE", "memory limit; alone, it allows as much swap"
+    ),
+    "--memory-reservation": _Flag("memory", "reservation", sizes.size, "SIZE", "memory that is protected"),
+    "--memory-swap": _Flag(
+        "memory", "swap", sizes.size_or_unlimited, "SIZE", "memory and swap together; -1: without limit"
+    ),
+    "--memory-swappiness": _Flag("memory", "swappiness", sizes.whole, "N", "0 to 100 (version 1 only)"),
+    "--blkio-weight": _Flag("block_io", "weight", sizes.whole, "N", "share of disk time, 10 to 1000"),
+    "--pids-limit": _Flag("pids", "limit", sizes.whole, "N", "most tasks; 0 or -1: without limit"),
+}
+_DISKS: Final[Mapping[str, _Flag]] = {
+    "--blkio-weight-device": _Flag(
+        "block_io", "weight_device", devices.weight, "DEV:N", "share of one disk's time"
+    ),
+    "--device-read-bps": _Flag(
+        "block_io", "throttle_read_bps_device", devices.byte_rate, "DEV:SIZE", "bytes a second read"
+    ),
+    "--device-write-bps": _Flag(
+        "block_io", "throttle_write_bps_device", devices.byte_rate, "DEV:SIZE", "bytes a second written"
+    ),
+    "--device-read-iops": _Flag(
+        "block_io", "throttle_read_iops_device", devices.rate, "DEV:N", "reads a second"
+    ),
+    "--device-write-iops": _Flag(
+        "block_io", "throttle_write_iops_device", devices.rate, "DEV:N", "writes a second"
+    ),
+}
+_NODES: Final[Mapping[str, tuple[_Reader, str, str]]] = {
+    "--device": (devices.node, "DEV[:PERM]", "a device node that may be used; others may not then"),
+    "--device-cgroup-rule": (devices.rule, "RULE", "a rule as in 'c 42:* rwm'"),
+}
+_UNSET_BY_ZERO: Final = {
+    "--cpu-shares",
+    "--cpu-period",
+    "--cpu-quota",
+    "--blkio-weight",
+    "--memory",
+    "--memory-reservation",
+    "--memory-swap",
+}
+_PARTS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "cpu": Cpu,
+    "memory": Memory,
+    "block_io": BlockIO,
+    "pids": Pids,
+}
+
+
+def add_limits(parser: Parser) -> None:
+    """The flags that limit a slice."""
+    group = parser.add_argument_group(
+        "limits", "They mean what they mean in 'docker run'. DEV is a path or MAJ:MIN."
+    )
+    group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5")
+    for name, flag in _SCALARS.items():
+        names = ("-m", name) if name == "--memory" else (name,)
+        group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
+    group.add_argument("--oom-kill-disable", action="store_true", help="(version 1 only)")
+    for name, flag in _DISKS.items():
+        group.add_argument(name, dest=name, metavar=flag.metavar, action="append", default=[], help=flag.help)
+    for name, (_, metavar, text) in _NODES.items():
+        group.add_argument(name, dest=name, metavar=metavar, action="append", default=[], help=text)
+    group.add_argument(
+        "--resources",
+        metavar="FILE",
+        help="OCI LinuxResources or a whole config.json, - for standard input; flags override its fields",
+    )
+
+
+def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxResources, frozenset[str]]:
+    """What the flags ask for on top of ``base``, and the fields that they only imply, which are reported
+    rather than refused where they cannot be enforced.
+
+    Raises UsageError, or ResourcesError with the field.
+    """
+    given = vars(asked)
+    parts = _scalars(given)
+    _add_cpus(parts, given, base)
+    _add_disks(parts, given)
+    if given["oom_kill_disable"]:
+        parts.setdefault("memory", {})["disable_oom_killer"] = True
+    lenient = _add_swap(parts, given, base)
+    made: dict[str, Any] = {
+        name: msgspec.structs.replace(getattr(base, name) or _PARTS[name](), **fields)
+        for name, fields in parts.items()
+    }
+    rules = tuple(read(name, text) for name, (read, _, _) in _NODES.items() for text in given[name])
+    if rules:
+        made["devices"] = rules
+    return msgspec.structs.replace(base, **made).checked(), lenient
+
+
+_Parts = dict[str, dict[str, Any]]
+
+
+def _scalars(given: Mapping[str, Any]) -> _Parts:
+    parts: _Parts = {}
+    for name, flag in _SCALARS.items():
+        if given[name] is None:
+            continue
+        value = flag.read(name, given[name])
+        if name == "--pids-limit" and value == 0:
+            value = -1
+        if value or name not in _UNSET_BY_ZERO:
+            parts.setdefault(flag.part, {})[flag.field] = value
+    return parts
+
+
+def _add_cpus(parts: _Parts, given: Mapping[str, Any], base: LinuxResources) -> None:
+    if given["cpus"] is None:
+        return
+    for other in ("--cpu-quota", "--cpu-period"):
+        if given[other] is not None:
+            raise UsageError(
+                f"--cpus and {other} contradict each other",
+                value=given[other],
+                cause="--cpus says both quota and period",
+                remedy="Give one of them.",
+            )
+    del base
+    quota = sizes.cpus("--cpus", given["cpus"], _PERIOD)
+    if quota:
+        parts.setdefault("cpu", {}).update(quota=quota, period=_PERIOD)
+
+
+def _add_disks(parts: _Parts, given: Mapping[str, Any]) -> None:
+    for name, flag in _DISKS.items():
+        if given[name]:
+            parts.setdefault(flag.part, {})[flag.field] = tuple(flag.read(name, text) for text in given[name])
+
+
+def _add_swap(parts: _Parts, given: Mapping[str, Any], base: LinuxResources) -> frozenset[str]:
+    """Docker's rule: a memory limit alone allows as much swap again."""
+    memory = parts.get("memory", {})
+    before = base.memory or Memory()
+    limit = memory.get("limit")
+    if "swap" in memory and memory["swap"] != -1 and not (limit or before.limit):
+        raise UsageError(
+            "--memory-swap needs --memory",
+            value=given["--memory-swap"],
+            cause="it counts memory and swap together",
+            remedy="Give -m as well.",
+        )
+    if limit is None or limit < 0 or "swap" in memory or before.swap is not None:
+        return frozenset()
+    memory["swap"] = 2 * limit
+    return frozenset({"memory.swap"})

@@ -1,0 +1,120 @@
+"""The entry point: finds the verb, and turns every error into a text and an exit status."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from swarmcg import __version__
+from swarmcg.cli.complaint import complain
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.errors import SwarmcgError
+
+__all__ = ["main"]
+
+VERBS: Final = {
+    "run": "run a command in a slice of its own, with docker's limit flags",
+    "bot": "download a Swarming bot and run it in a slice of its own",
+    "explain": "show what limits become on this host, and what cannot be enforced",
+    "clean": "list slices that nobody owns any more, and end them",
+}
+_BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
+_EXAMPLES: Final = """\
+examples:
+  swarmcg run -m 512m --cpus 1.5 -- make -j8
+  swarmcg bot --swarming-url https://swarming.example.com --work-dir /b/s bot-17
+  swarmcg explain --json --resources config.json
+  swarmcg clean --yes
+
+'swarmcg VERB --help' tells more about each."""
+
+
+class Verb(Protocol):
+    """What every verb's module has."""
+
+    FAILURE: int
+    """The exit status when we fail."""
+    USAGE: int
+    """The exit status when we were called wrongly."""
+
+    def main(self, words: Sequence[str]) -> int:
+        """Does it; the words are those after the verb. Returns the exit status."""
+        ...
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status. Whatever a user can cause ends here without a
+    traceback.
+    """
+    asked = sys.argv[1:] if words is None else list(words)
+    try:
+        status = _run(asked)
+        _flush()
+    except BrokenPipeError:
+        _abandon_output()
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+def _run(words: list[str]) -> int:
+    try:
+        verb, rest = _verb(words)
+    except UsageError as e:
+        return _fail(e, 2)
+    module: Verb = importlib.import_module(f"swarmcg.cli.{verb}")
+    try:
+        return module.main(rest)
+    except UsageError as e:
+        return _fail(e, module.USAGE)
+    except SwarmcgError as e:
+        return _fail(e, module.FAILURE)
+    except OSError as e:
+        if isinstance(e, BrokenPipeError):
+            raise
+        return _fail(_unexpected(e), module.FAILURE)
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]]:
+    listed = "\n".join(f"  {name:8} {summary}" for name, summary in VERBS.items())
+    parser = Parser(
+        "swarmcg",
+        "Starts commands and bots in cgroup v2 slices of their own.",
+        f"verbs:\n{listed}\n\n{_EXAMPLES}",
+    )
+    parser.add_argument("--version", action="version", version=f"swarmcg {__version__}")
+    parser.add_argument("verb", metavar="VERB", choices=VERBS, help="what to do; see below")
+    parser.rest("rest", "ARGUMENT")
+    asked = parser.parse_args(words)
+    return asked.verb, asked.rest
+
+
+def _unexpected(e: OSError) -> SwarmcgError:
+    return SwarmcgError(
+        "The operating system refused",
+        path=os.fsdecode(e.filename) if isinstance(e.filename, str | bytes) else None,
+        errno=e.errno,
+        cause=None if e.errno else str(e),
+    )
+
+
+def _fail(error: SwarmcgError, status: int) -> int:
+    complain(error)
+    return status
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _abandon_output() -> None:
+    """Keeps the interpreter from writing to the broken pipe once more while it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)

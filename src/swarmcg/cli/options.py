@@ -1,0 +1,86 @@
+"""The flags that several verbs share, beside the limits."""
+
+import os
+from argparse import Namespace
+
+from swarmcg.bot import GRACE_INTERVAL
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.resources import LinuxResources
+
+__all__ = ["add_home", "add_policy", "base_resources", "report_file"]
+
+
+def add_policy(parser: Parser) -> None:
+    """How the slice's life ends, and what happens when a limit cannot be had."""
+    parser.add_argument(
+        "--grace",
+        metavar="TIME",
+        default=f"{GRACE_INTERVAL:g}",
+        help="between SIGTERM and the kill: seconds, or 90s, 3m (default: %(default)s)",
+    )
+    parser.add_argument("--report", metavar="FILE", help="write the exit report there, as one JSON object")
+    parser.add_argument(
+        "--on-unenforceable",
+        choices=("refuse", "report"),
+        default="refuse",
+        help="what to do when a limit cannot be enforced: fail (default), or start and report it",
+    )
+
+
+def add_home(parser: Parser) -> None:
+    """Where slices are."""
+    parser.add_argument(
+        "--home", metavar="DIR", help="the cgroup below which slices are made, else one is found"
+    )
+
+
+def base_resources(asked: Namespace) -> LinuxResources:
+    """What ``--resources`` holds. Raises UsageError when it cannot be read, ResourcesError when it is wrong."""
+    if asked.resources is None:
+        return LinuxResources()
+    return LinuxResources.from_json(_read(asked.resources))
+
+
+_MOST_BYTES = 16 << 20
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == "-":
+            with open(0, "rb", closefd=False) as f:
+                text = f.read(_MOST_BYTES + 1)
+        else:
+            with open(path, "rb") as f:
+                text = f.read(_MOST_BYTES + 1)
+    except (OSError, ValueError) as e:
+        raise UsageError(
+            "--resources cannot be read",
+            path=path,
+            errno=e.errno if isinstance(e, OSError) else None,
+            cause=None if isinstance(e, OSError) else str(e),
+            remedy="Name a file that can be read, or - for standard input.",
+        ) from e
+    if len(text) > _MOST_BYTES:
+        raise UsageError(
+            "--resources is too large",
+            path=path,
+            cause=f"more than {_MOST_BYTES} bytes",
+            remedy="Name an OCI file.",
+        )
+    return text
+
+
+def report_file(asked: Namespace) -> str | None:
+    """The report's absolute path, once it is clear that it can be written there. Raises UsageError."""
+    if asked.report is None:
+        return None
+    path = os.path.abspath(str(asked.report))
+    directory = os.path.dirname(path)
+    if os.path.isdir(path) or not os.access(directory, os.W_OK | os.X_OK):
+        raise UsageError(
+            "--report cannot be written",
+            path=path,
+            cause="it is a directory" if os.path.isdir(path) else f"{directory} is missing or not writable",
+            remedy="Name a file in a directory that can be written.",
+        )
+    return path

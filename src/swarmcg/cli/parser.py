@@ -1,0 +1,37 @@
+"""An argparse parser whose complaints are errors of ours."""
+
+import argparse
+from typing import NoReturn
+
+from swarmcg.errors import ConfigError
+
+__all__ = ["Parser", "UsageError"]
+
+
+class UsageError(ConfigError):
+    """The command line makes no sense."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes no abbreviations, so that a flag added later changes the meaning of no script."""
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError where argparse would print and exit."""
+        raise UsageError(
+            f"{self.prog}: {message}",
+            cause="the command line could not be understood",
+            remedy=f"'{self.prog} --help' lists what there is.",
+        )
+
+    def rest(self, name: str, metavar: str, help_text: str = argparse.SUPPRESS) -> None:
+        """Takes everything from the first word that is no flag of ours, be it a flag of somebody else's."""
+        self.add_argument(name, nargs=argparse.REMAINDER, metavar=metavar, help=help_text)

@@ -1,0 +1,123 @@
+"""``swarmcg run``: a command in a slice of its own that otherwise behaves as if it had been called itself."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from swarmcg.bot import ExitReport, check_bot_id
+from swarmcg.cgroup.home import find_home
+from swarmcg.cli import environment, flags, options, sizes
+from swarmcg.cli.complaint import complain
+from swarmcg.cli.foreground import Foreground
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.errors import StartError
+from swarmcg.journal import Journal
+from swarmcg.places import places
+from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervisor import Supervisor
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["FAILURE", "USAGE", "main"]
+
+FAILURE: Final = 125
+USAGE: Final = 125
+_NOT_EXECUTABLE: Final = 126
+_NOT_FOUND: Final = 127
+_LONGEST_NAME: Final = 25  # characters, so that the id stays readable and short of its bound
+
+_EPILOG: Final = """\
+Terminal, standard streams, environment and directory are the command's, as if it had been called without us.
+Ctrl-C is left to it. SIGTERM, SIGHUP, and a SIGINT that kill(2) sent, end it: SIGTERM to every process in the
+slice, then, when the grace period is over, the kill. A second signal ends the grace period at once.
+What the command leaves behind when it ends is killed.
+
+exit status: the command's own, 128+n after signal n, 125 when we fail, 126 when the command cannot be executed,
+127 when it is not found.
+
+examples:
+  swarmcg run -m 512m --cpus 1.5 -- make -j8
+  swarmcg run --pids-limit 200 --report report.json -- ./tests.sh
+  swarmcg run --resources config.json --grace 30s -- python3 worker.py
+  swarmcg run --on-unenforceable=report -m 1g -- bash"""
+
+
+def main(words: Sequence[str]) -> int:
+    """See :class:`swarmcg.cli.main.Verb`."""
+    asked = _parser().parse_args(words)
+    command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    if not command:
+        raise UsageError(
+            "No command was named",
+            cause="everything was taken for flags",
+            remedy="swarmcg run [flags] -- COMMAND [ARGUMENT…]",
+        )
+    launch = _launch(asked, command[0])
+    ours = environment.inherited()
+    env = ours | environment.added(asked.env, asked.env_file, ours)
+    home = find_home(asked.home, enter=True)
+    supervisor = Supervisor(home, Journal(places().reports), in_process=True)
+    try:
+        return _status(Foreground(supervisor).run(launch, command, env, cwd=asked.workdir))
+    except StartError as e:
+        if e.step != "exec":
+            raise
+        return _not_started(e)
+    finally:
+        supervisor.close()
+
+
+def _parser() -> Parser:
+    parser = Parser("swarmcg run", "Runs a command in a slice of its own.", _EPILOG)
+    parser.usage = "swarmcg run [flags] [--] COMMAND [ARGUMENT…]"
+    parser.add_argument(
+        "--id", metavar="ID", help="how reports call it (default: the command's name and our pid)"
+    )
+    options.add_policy(parser)
+    options.add_home(parser)
+    parser.add_argument(
+        "-e", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="set a variable"
+    )
+    parser.add_argument(
+        "--env-file", metavar="FILE", action="append", default=[], help="variables, one a line"
+    )
+    parser.add_argument("-w", "--workdir", metavar="DIR", help="directory to start in (default: this one)")
+    flags.add_limits(parser)
+    parser.rest("command", "COMMAND", "what to run")
+    return parser
+
+
+def _launch(asked: argparse.Namespace, program: str) -> Launch:
+    wanted, lenient = flags.resources(asked, options.base_resources(asked))
+    return Launch(
+        bot_id=check_bot_id(_default_id(program) if asked.id is None else asked.id),
+        resources=wanted,
+        on_unenforceable=asked.on_unenforceable,
+        lenient=lenient,
+        grace=sizes.grace("--grace", asked.grace),
+        drain="sigterm",
+        report_file=options.report_file(asked),
+        service=False,
+    )
+
+
+def _default_id(program: str) -> str:
+    name = os.fsencode(os.path.basename(program)).decode(errors="replace")
+    return f"{name[:_LONGEST_NAME]}-{os.getpid()}"
+
+
+def _status(report: ExitReport) -> int:
+    """The command's exit status as a shell gives it."""
+    if report.exit_code is not None:
+        return report.exit_code
+    return FAILURE if report.signal is None else 128 + report.signal
+
+
+def _not_started(error: StartError) -> int:
+    """Says why, with the exit status that env(1) and docker use for it."""
+    complain(error)
+    return _NOT_FOUND if error.errno == errno.ENOENT else _NOT_EXECUTABLE
