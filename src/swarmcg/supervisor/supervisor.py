@@ -301,7 +301,7 @@ class Supervisor:
         if bot.intent.drain_file is not None:
             remove_drain_file(bot.intent.drain_file)
         if trouble is None:
-            self._remove(Removal(bot, report))
+            self._remove(Removal(bot, report, _hand_over(bot, report)))
         else:
             bot.slice.close()  # without an owner it is found by clean, which reports again
             self._gone(bot, report, trouble)
@@ -311,8 +311,6 @@ class Supervisor:
         try:
             if not (bot.adopted and journal.knows(report.incarnation)):
                 journal.append(report)
-            if bot.intent.report_file is not None:
-                write_report(bot.intent.report_file, report)
         except StateError as e:
             return e
         return None
@@ -334,7 +332,7 @@ class Supervisor:
             self._gone(removal.bot, removal.report, e)
             return
         self.home.settle()
-        self._gone(removal.bot, removal.report, None)
+        self._gone(removal.bot, removal.report, removal.trouble)
 
     def _remove_again(self) -> None:
         now = time.monotonic()
@@ -353,8 +351,20 @@ class Supervisor:
 class Removal:
     """A slice that was reported and is still to be removed."""
 
-    def __init__(self, bot: Incarnation, report: ExitReport) -> None:
+    def __init__(self, bot: Incarnation, report: ExitReport, trouble: StateError | None) -> None:
         self.bot: Final = bot
         self.report: Final = report
+        self.trouble: Final = trouble
         self.tries = 0
         self.due = 0.0
+
+
+def _hand_over(bot: Incarnation, report: ExitReport) -> StateError | None:
+    """Writes the copy that was asked for. The journal has the report already, so no slice is kept for it."""
+    if bot.intent.report_file is None:
+        return None
+    try:
+        write_report(bot.intent.report_file, report)
+    except StateError as e:
+        return e
+    return None
