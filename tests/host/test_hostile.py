@@ -1,4 +1,4 @@
-"""Bots that do not want to go: each is gone at the end of its grace, its slice removed, and the report says what was killed."""
+"""Bots that do not want to go: each is gone at the end of its grace, and the report says what was killed."""
 
 import os
 import secrets
@@ -15,7 +15,10 @@ from swarmcg.supervisor.launch import Launch
 from tests.host.engine import ENV, SOON_S, Driver, Engine, compiled, in_slice, marked, read_line, said, slices
 
 GRACE_S: Final = 0.2
-OWN_GROUP: Final = "own=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); cd $(awk '$3 == \"cgroup2\" {print $2; exit}' /proc/mounts)$own"
+OWN_GROUP: Final = (
+    "own=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); "
+    "cd $(awk '$3 == \"cgroup2\" {print $2; exit}' /proc/mounts)$own"
+)
 DEAF: Final = "trap '' TERM; while :; do sleep 1000; done"
 
 SCRIPTS: Final = {
@@ -125,7 +128,8 @@ def test_strays_of_a_bot_that_ended_are_killed_at_once_and_named(engine: Engine,
     report = bot.wait(SOON_S)
     assert (report.reason, report.exit_code) == ("exited", 3)
     assert report.leftovers.count >= 2
-    assert "sleep" in report.leftovers.names
+    assert set(report.leftovers.names) <= {"sh", "sleep"}  # some may not have got to their exec
+    assert report.leftovers.names
     assert slices(home) == []
 
 
@@ -150,8 +154,11 @@ def test_a_bot_that_ends_while_its_grace_runs_is_not_killed(engine: Engine) -> N
 
 
 def test_sigterm_reaches_every_process_of_the_slice(engine: Engine) -> None:
-    child = "trap 'exit 0' TERM; echo up >&4; while :; do sleep 0.05; done"
-    script = f"exec 4>&1; for i in 1 2 3; do setsid sh -c \"{child}\" & done; trap 'wait; exit 5' TERM; sleep 0.3; echo ready; wait; wait; exit 6"
+    child = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done"
+    script = (
+        f'for i in 1 2 3; do setsid sh -c "{child}" & done | (read a; read a; read a; echo ready) & '
+        "trap 'exit 5' TERM; while :; do sleep 0.05; done"
+    )
     bot = engine.sh(script)
     bot.terminate_or_kill(SOON_S)
     assert bot.wait().reason == "terminated"
