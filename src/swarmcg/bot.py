@@ -198,6 +198,7 @@ class Config(_Asked, frozen=True, kw_only=True):
     to finish its task: ``file``, ``sigterm`` (to the main process alone), ``file+sigterm``, or a command.
     ``env`` is added to the bot's environment. ``on_unenforceable`` says what happens when a limit cannot be
     put in force: ``refuse`` or ``report``; None means ``refuse`` on Linux and ``report`` elsewhere.
+    ``lenient`` names fields, as in ``memory.swap``, whose lack is reported under either policy.
 
     Raises ConfigError when a value makes no sense by itself; the file system is looked at when the bot is
     started.
@@ -207,6 +208,7 @@ class Config(_Asked, frozen=True, kw_only=True):
     drain: Drain = "file+sigterm"
     env: Mapping[str, str] = {}
     on_unenforceable: OnUnenforceable | None = None
+    lenient: frozenset[str] = frozenset()
     work_directory_limit: int = 60
 
     def __post_init__(self) -> None:

@@ -100,6 +100,7 @@ class Starter:
             bot_id=config.bot_id,
             resources=config.resources,
             on_unenforceable=config.on_unenforceable or default_policy(),
+            lenient=config.lenient,
             grace=float(config.grace_interval),
             drain=config.drain,
             work_directory=work,
