@@ -3,7 +3,8 @@
 import os
 import re
 import stat
-from typing import Final
+import sys
+from typing import Final, Literal, cast
 
 from swarmcg.cli import sizes
 from swarmcg.cli.parser import UsageError
@@ -51,10 +52,9 @@ def rule(flag: str, text: str) -> Device:
     if found is None:
         raise _wrong(flag, text, "it is no device rule", "Give type, numbers and access: 'c 42:* rwm'.")
     kind, major, minor, access = found.groups()
-    typed = {"a": "a", "b": "b", "c": "c"}
     return Device(
         allow=True,
-        type=typed[kind],  # type: ignore[arg-type]  # one of the three, by the pattern
+        type=cast("Literal['a', 'b', 'c']", kind),
         major=None if major == "*" else int(major),
         minor=None if minor == "*" else int(minor),
         access=access,
@@ -76,6 +76,8 @@ def _disk(flag: str, text: str) -> tuple[int, int, str]:
 
 
 def _numbers(flag: str, path: str) -> tuple[str, int, int]:
+    if sys.platform == "win32":
+        raise _wrong(flag, path, "this platform has no device numbers", "Name the device by MAJ:MIN.")
     try:
         found = os.stat(path)
     except (OSError, ValueError) as e:

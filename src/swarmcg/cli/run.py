@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from swarmcg.bot import ExitReport, check_bot_id
+from swarmcg.bot import check_bot_id
 from swarmcg.cgroup.home import find_home
-from swarmcg.cli import environment, flags, options, sizes
+from swarmcg.cli import environment, flags, options, outcome, sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.foreground import Foreground
 from swarmcg.cli.parser import Parser, UsageError
@@ -24,8 +24,8 @@ if sys.platform != "linux":
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
-FAILURE: Final = 125
-USAGE: Final = 125
+FAILURE: Final = outcome.OUR_FAILURE
+USAGE: Final = outcome.OUR_FAILURE
 _NOT_EXECUTABLE: Final = 126
 _NOT_FOUND: Final = 127
 _LONGEST_NAME: Final = 25  # characters, so that the id stays readable and short of its bound
@@ -62,7 +62,7 @@ def main(words: Sequence[str]) -> int:
     home = find_home(asked.home, enter=True)
     supervisor = Supervisor(home, Journal(places().reports), in_process=True)
     try:
-        return _status(Foreground(supervisor).run(launch, command, env, cwd=asked.workdir))
+        return outcome.status(Foreground(supervisor).run(launch, command, env, cwd=asked.workdir))
     except StartError as e:
         if e.step != "exec":
             raise
@@ -108,13 +108,6 @@ def _launch(asked: argparse.Namespace, program: str) -> Launch:
 def _default_id(program: str) -> str:
     name = os.fsencode(os.path.basename(program)).decode(errors="replace")
     return f"{name[:_LONGEST_NAME]}-{os.getpid()}"
-
-
-def _status(report: ExitReport) -> int:
-    """The command's exit status as a shell gives it."""
-    if report.exit_code is not None:
-        return report.exit_code
-    return FAILURE if report.signal is None else 128 + report.signal
 
 
 def _not_started(error: StartError) -> int:

@@ -1,0 +1,181 @@
+"""``swarmcg clean``: slices whose owner is gone, listed or ended."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from swarmcg.bot import ExitReport
+from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.slice import Slice
+from swarmcg.cli import options, sizes
+from swarmcg.cli.complaint import complain
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.cli.tables import table
+from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.journal import Journal
+from swarmcg.places import places
+from swarmcg.supervisor.incarnation import Incarnation
+from swarmcg.supervisor.remains import intent_of
+from swarmcg.supervisor.supervisor import Supervisor
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["FAILURE", "USAGE", "main"]
+
+FAILURE: Final = 2
+USAGE: Final = 2
+
+_EPILOG: Final = """\
+A slice is without an owner when everything that started, kept or inherited it was killed. A slice whose owner
+or keeper still works is never touched.
+
+exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail.
+
+examples:
+  swarmcg clean
+  swarmcg clean --yes --grace 10s"""
+
+
+class Ownerless(msgspec.Struct, frozen=True):
+    """A slice without an owner, as it was found; what it does not tell is None."""
+
+    path: str
+    bot_id: str | None
+    incarnation: str | None
+    processes: int
+    age_s: float | None
+
+
+def main(words: Sequence[str]) -> int:
+    """See :class:`swarmcg.cli.main.Verb`."""
+    asked = _parser().parse_args(words)
+    grace = None if asked.grace is None else sizes.grace("--grace", asked.grace)
+    if not asked.yes and (grace is not None or asked.detached is not None):
+        raise UsageError(
+            "--grace and --detached need --yes",
+            cause="without it slices are only listed",
+            remedy="swarmcg clean --yes …",
+        )
+    home = find_home(asked.home, enter=False)
+    return _end(home, grace) if asked.yes else _list(home)
+
+
+def _parser() -> Parser:
+    parser = Parser("swarmcg clean", "Lists slices that nobody owns any more, and ends them.", _EPILOG)
+    parser.add_argument("--yes", action="store_true", help="end them: SIGTERM, the grace period, the kill")
+    parser.add_argument(
+        "--grace", metavar="TIME", help="the grace period, as in 90s (default: each slice's own)"
+    )
+    parser.add_argument(
+        "--detached", nargs="*", metavar="ID", help="with --yes: end detached bots as well, all or these"
+    )
+    options.add_home(parser)
+    return parser
+
+
+def _list(home: Home) -> int:
+    found = []
+    for held in home.ownerless():
+        found.append(_seen(held))
+        held.close()
+    if found:
+        table(("ID", "INCARNATION", "PROCESSES", "AGE", "SLICE"), map(_cells, found), sys.stdout)
+        return 1
+    return 0
+
+
+def _seen(held: Slice) -> Ownerless:
+    intent = intent_of(held)
+    return Ownerless(
+        path=held.path,
+        bot_id=intent.bot_id if intent else None,
+        incarnation=intent.incarnation if intent else None,
+        processes=len(held.pids()),
+        age_s=time.time() - intent.created if intent else None,
+    )
+
+
+def _cells(found: Ownerless) -> tuple[str, ...]:
+    return (
+        found.bot_id or "?",
+        found.incarnation or "?",
+        str(found.processes),
+        "?" if found.age_s is None else age(found.age_s),
+        found.path,
+    )
+
+
+def age(seconds: float) -> str:
+    """A length of time in its two largest units: ``2d3h``, ``4m10s``."""
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
+
+
+def _end(home: Home, grace: float | None) -> int:
+    supervisor = Supervisor(home, Journal(places().reports), in_process=True)
+    ender = Ender()
+    try:
+        for held in home.ownerless():
+            ender.add(held.path)
+            bot = supervisor.adopt(held, ender)
+            if bot is not None:
+                bot.stop(grace)
+        while any(not bot.given_up for bot in supervisor.bots.values()):
+            supervisor.turn()
+    finally:
+        supervisor.close()
+    return ender.tell()
+
+
+class Ender:
+    """What became of the slices that were taken over. A Listener."""
+
+    def __init__(self) -> None:
+        self._paths: Final[list[str]] = []
+        self._reports: Final[dict[str, ExitReport]] = {}
+
+    def add(self, path: str) -> None:
+        """This slice was taken over."""
+        self._paths.append(path)
+
+    def started(self, bot: Incarnation) -> None:
+        """See Listener."""
+
+    def failed(self, bot: Incarnation, error: SwarmcgError) -> None:
+        """See Listener."""
+
+    def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
+        """See Listener."""
+        self._reports[bot.slice.path] = report
+        if trouble is not None:
+            complain(trouble)
+
+    def stuck(self, bot: Incarnation, error: StuckError) -> None:
+        """See Listener."""
+        if bot.given_up:
+            complain(error)
+
+    def tell(self) -> int:
+        """Prints what was done; the exit status."""
+        if self._paths:
+            head = ("ID", "INCARNATION", "REASON", "KILLED", "NOW", "SLICE")
+            table(head, map(self._cells, self._paths), sys.stdout)
+        return int(any(map(os.path.exists, self._paths)))
+
+    def _cells(self, path: str) -> tuple[str, ...]:
+        now = "still there" if os.path.exists(path) else "removed"
+        report = self._reports.get(path)
+        if report is None:
+            return "?", "?", "?", "?", now, path
+        killed = str(report.leftovers.count)
+        return report.bot_id, report.incarnation, report.reason, killed, now, path
