@@ -167,7 +167,7 @@ _KNOWN: Final = {
         "Run as root, or in a cgroup delegated to you: systemd-run --user --scope -p Delegate=yes swarmcg …",
     ),
     errno.EPERM: ("this user may not do that", "Run as root."),
-    errno.ENOSPC: (
+    errno.EAGAIN: (  # cgroup_mkdir() in kernel/cgroup/cgroup.c, Linux 6.1
         "a limit on descendants or depth of an ancestor is reached",
         "Raise cgroup.max.descendants or cgroup.max.depth of the ancestors.",
     ),
