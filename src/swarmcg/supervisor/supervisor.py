@@ -22,7 +22,7 @@ from swarmcg.bot import ExitReport
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
-from swarmcg.errors import CgroupError, StateError, SwarmcgError
+from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
 from swarmcg.journal import Journal, write_report
 from swarmcg.keeper.spawn import Order
 from swarmcg.resources import Abilities, LinuxResources, Plan, plan
@@ -94,6 +94,8 @@ class Supervisor:
         Raises a SwarmcgError when it does not come to that; nothing is left then. ``order.procs`` is filled
         in here.
         """
+        if not order.argv:
+            raise ConfigError("The command is empty", remedy="Name a program to run.")
         self.journal.check()
         made = self.plan(launch)
         bot = self._make(launch, made, listener)
