@@ -14,6 +14,7 @@ _LOWEST, _HIGHEST = 10, 1000
 _MOST_MAJOR, _MOST_MINOR = 2**12 - 1, 2**20 - 1  # MINORBITS is 20 in a 32-bit dev_t
 _SWITCH_ON: Final = "Switch BFQ on: echo bfq > /sys/block/{name}/queue/scheduler (after modprobe bfq)."
 _NO_LEAF: Final = "cgroup v2 has no leaf weight: processes live in leaves only"
+_SUPERSEDED: Final = "{last} names the same disk and kind, and the last one holds"
 _NO_WEIGHT: Final = "0 means that nothing is asked for"
 
 
@@ -23,8 +24,7 @@ def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:
     if io.weight is not None:
         yield from _weight(io.weight, abilities)
     yield from _leaf_weight("blockIO.leafWeight", io.leaf_weight)
-    for i, device in enumerate(io.weight_device or ()):
-        yield from _weight_device(f"blockIO.weightDevice[{i}]", device, abilities)
+    yield from _weight_devices(io.weight_device or (), abilities)
     yield from _throttles(io, abilities)
 
 
@@ -92,6 +92,24 @@ def _leaf_weight(field: str, weight: int | None) -> Iterator[Row]:
         yield impossible(field, _NO_LEAF, f"Leave {field} out; blockIO.weight covers it.", value=weight)
 
 
+def _weight_devices(devices: tuple[WeightDevice, ...], abilities: Abilities) -> Iterator[Row]:
+    """As for throttles, the last entry for a disk holds."""
+    rows = [
+        row
+        for i, device in enumerate(devices)
+        for row in _weight_device(f"blockIO.weightDevice[{i}]", device, abilities)
+    ]
+    holding = {_target(row): row.field for row in rows if row.file and row.value}
+    for row in rows:
+        last = holding.get(_target(row), row.field)
+        yield row if last == row.field else satisfied(row.field, row.file, _SUPERSEDED.format(last=last))
+
+
+def _target(row: Row) -> tuple[str | None, str]:
+    """The file and the device of a line."""
+    return row.file, (row.value or "").partition(" ")[0]
+
+
 def _weight_device(field: str, device: WeightDevice, abilities: Abilities) -> Iterator[Row]:
     asked = _number(field, device)
     if device.weight is None and device.leaf_weight is None:
@@ -131,9 +149,7 @@ def _throttles(io: BlockIO, abilities: Abilities) -> Iterator[Row]:
             continue
         whole, note = (disk.whole, _note(asked, disk)) if disk else (asked, "")
         if previous := rows.get((whole, key)):
-            yield satisfied(
-                previous[0], "io.max", f"{field} names the same disk and kind, and the last one holds"
-            )
+            yield satisfied(previous[0], "io.max", _SUPERSEDED.format(last=field))
         rows[whole, key] = (field, note)
         lines.setdefault(whole, {})[key] = str(device.rate or "max")
     for (whole, _), (field, note) in rows.items():

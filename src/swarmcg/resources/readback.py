@@ -43,7 +43,7 @@ def settled(file: str, written: str, read: str, *, page_size: int = 4096) -> boo
     if file == "cpu.max":
         return _bandwidth(written, read)
     if unit := _unit(file, page_size):
-        return _rounded(written, unit, page_size) == read
+        return _rounded(written, unit) == read
     return _same(written, read)
 
 
@@ -59,13 +59,13 @@ def _unit(file: str, page_size: int) -> int | None:
     return page_size if _PAGED.fullmatch(file) else None
 
 
-def _rounded(written: str, unit: int, page_size: int) -> str | None:
+def _rounded(written: str, unit: int) -> str | None:
     if written == "max":
         return written
     asked = quantity.size(written)
     if asked is None:
         return None
-    most = _MOST_BYTES // page_size * page_size // unit * unit
+    most = _MOST_BYTES // unit * unit
     return "max" if asked // unit * unit >= most else str(asked // unit * unit)
 
 

@@ -170,7 +170,5 @@ def _kind(value: Any) -> str:
             return "an object"
         case list() | tuple():
             return "an array"
-        case None:
-            return "null"
         case _:
             return repr(value)

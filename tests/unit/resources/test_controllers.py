@@ -59,6 +59,7 @@ GONE = {"major": 9, "minor": 9}
         ({"unified": {"memory.high": "64M\n"}}, {"memory.high": "64M"}),
         ({"unified": {"cgroup.max.depth": "2"}}, {"cgroup.max.depth": "2"}),
         ({"blockIO": {"weight": 0, "leafWeight": 0}}, {}),
+        ({"blockIO": {"weightDevice": [DISK | {"weight": 0}]}}, {}),
         ({"blockIO": {"weight": 1000}}, {"io.bfq.weight": "1000", "io.weight": "10000"}),
         ({"blockIO": {"weightDevice": [DISK | {"weight": 500}]}}, {"io.bfq.weight": "8:0 500"}),
         ({"blockIO": {"weightDevice": [COST | {"weight": 500}]}}, {"io.weight": "8:16 4950"}),
@@ -264,6 +265,17 @@ def test_the_last_entry_for_a_disk_holds_and_the_first_says_so() -> None:
     assert row(made, "blockIO.throttleReadBpsDevice[0]").value is None
     assert row(made, "blockIO.throttleReadBpsDevice[1]").value == "8:0 rbps=2"
     assert [step.value for step in made.steps] == ["8:0 rbps=2"]
+
+
+def test_the_last_weight_of_a_disk_holds_and_the_first_says_so() -> None:
+    made = planned({"blockIO": {"weightDevice": [PARTITION | {"weight": 10}, DISK | {"weight": 20}]}})
+    assert [found.value for found in made.rows] == [None, "8:0 20"]
+    assert [step.value for step in made.steps] == ["8:0 20"]
+
+
+def test_two_leaf_weights_are_both_impossible() -> None:
+    made = planned({"blockIO": {"weightDevice": [DISK | {"leafWeight": 10}, COST | {"leafWeight": 10}]}})
+    assert [found.value for found in made.unenforced] == ["10", "10"]
 
 
 def test_one_line_a_disk() -> None:

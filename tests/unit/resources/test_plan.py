@@ -46,6 +46,11 @@ def test_unified_takes_the_place_of_a_field_that_says_so() -> None:
     assert "overridden by unified.memory.max" in row(made, "memory.limit").why
 
 
+def test_a_field_that_asks_for_nothing_is_not_called_overridden() -> None:
+    made = planned({"memory": {"limit": 0}, "unified": {"memory.max": "7"}})
+    assert "overridden" not in row(made, "memory.limit").why
+
+
 def test_unified_saves_a_field_that_could_not_be_honoured() -> None:
     made = planned({"blockIO": {"weight": 10}, "unified": {"io.weight": "5"}}, disks={})
     assert made.unenforced == ()
@@ -94,6 +99,7 @@ def test_every_kind_of_host_without_controllers_has_a_cure(mode: Any) -> None:
         ({"unified": {"memory.swap.max": "6"}}, {"files": frozenset({"memory.max"})}, "swapaccount=1"),
         ({"cpu": {"idle": 1}}, {"kernel": (5, 14)}, "Linux 5.15"),
         ({"cpu": {"burst": 1}}, {"kernel": (5, 13)}, "Linux 5.14"),
+        ({"unified": {"memory.oom.group": "1"}}, {"files": frozenset({"memory.max"})}, "leave the field out"),
         ({"cpu": {"cpus": "0"}}, {"files": frozenset({"cpu.max"})}, "leave the field out"),
         ({"memory": {"reservation": 5}}, {"granted": {"memory.low": 4}}, "MemoryLow="),
         ({"memory": {"reservation": -1}}, {"granted": {"memory.low": 4}}, "MemoryLow="),
@@ -115,6 +121,7 @@ def test_what_the_kernel_or_the_tree_lacks_has_a_cure(
         ({"memory": {"swap": -1}}, {"files": frozenset({"memory.max"})}),
         ({"cpu": {"idle": 1}}, {"kernel": (5, 14), "files": frozenset({"cpu.idle"})}),
         ({"cpu": {"idle": 1}}, {"kernel": (0, 0)}),
+        ({"cpu": {"idle": 1}}, {"kernel": (5, 15)}),
         ({"memory": {"reservation": 5}}, {"granted": {"memory.low": 5}}),
         ({"memory": {"reservation": 5}}, {"granted": {"memory.min": 0}}),
         ({"unified": {"memory.min": "1M"}}, {"granted": {"memory.min": 1048576}}),

@@ -34,6 +34,7 @@ PAGE = 4096
         ("pids.max", "max", "max\n"),
         ("cpuset.cpus", "0,1,2,7", "0-2,7\n"),
         ("cpuset.cpus", "2-3,0-1", "0-3\n"),
+        ("cpuset.cpus", "0-7,2", "0-7\n"),
         ("cpuset.mems", "0", "0\n"),
         (
             "io.max",
