@@ -3,8 +3,7 @@
 The public names are resolved on first use (PEP 562), so that importing the package costs next to nothing.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself would cost tens of milliseconds
 if TYPE_CHECKING:
     from swarmcg.bot import (
         GRACE_INTERVAL as GRACE_INTERVAL,

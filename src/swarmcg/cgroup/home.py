@@ -56,7 +56,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             kernel=_kernel(),
             page_size=os.sysconf("SC_PAGE_SIZE"),
             hugepages=devices.hugepages(),
-            disks=devices.disks(),
+            disks=devices.disks(self.hierarchy.mount),
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
             granted=self._granted(),
