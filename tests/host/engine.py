@@ -89,7 +89,11 @@ class Engine:
     @property
     def keeper(self) -> psutil.Process:
         def born() -> psutil.Process | None:
-            return next((p for p in self.supervisor.children() if "keeper" in " ".join(p.cmdline())), None)
+            for child in self.supervisor.children():
+                with contextlib.suppress(psutil.Error):
+                    if "keeper" in " ".join(child.cmdline()):
+                        return child
+            return None
 
         return until(born)
 
