@@ -51,7 +51,7 @@ def _scheduler(disk: str) -> str | None:
 def hugepages() -> frozenset[str]:
     """The huge page sizes as hugetlb names its files: ``2MB``, ``1GB``."""
     with contextlib.suppress(OSError):
-        return frozenset(page_size(name) for name in os.listdir(_HUGE))
+        return frozenset(filter(None, map(page_size, os.listdir(_HUGE))))
     return frozenset()
 
 
