@@ -1,7 +1,8 @@
 """A pytest plugin for runs under coverage.py: measures helpers that are started without site-packages, too.
 
-A process started with `-I -S` never meets coverage's own .pth file. While coverage is measured, `sys.executable` is a
-script that leaves out the -S. Nothing of this is known to the code under test.
+A process started with `-I -S` never meets coverage's own .pth file, and the keeper's environment is a short list. While
+coverage is measured, `sys.executable` is a script that for such a process, and for no other, leaves out the -S and
+tells coverage's settings. Nothing of this is known to the code under test.
 """
 
 import os
@@ -16,6 +17,7 @@ SCRIPT = """#!/bin/sh
 if [ "$1 $2" = "-I -S" ]; then
     shift 2
     set -- -I "$@"
+    export COVERAGE_PROCESS_CONFIG={settings}
 fi
 exec {python} "$@"
 """
@@ -24,11 +26,12 @@ exec {python} "$@"
 @pytest.fixture(scope="session", autouse=True)
 def measured_helpers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Have helpers measured, if this run is."""
-    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+    settings = os.environ.get("COVERAGE_PROCESS_CONFIG")
+    if settings is None:
         yield
         return
     script = Path(tmp_path_factory.mktemp("python")) / "python"
-    script.write_text(SCRIPT.format(python=shlex.quote(sys.executable)))
+    script.write_text(SCRIPT.format(python=shlex.quote(sys.executable), settings=shlex.quote(settings)))
     script.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "executable", str(script))

@@ -104,7 +104,7 @@ def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     data = [str(file) for tier in TIERS for file in (CACHE / "coverage" / tier).rglob("data*")]
     if not data:
         return Outcome("cannot run", "no tier has left coverage data yet")
-    merged = {"COVERAGE_FILE": str(CACHE / "coverage" / "merged")}
+    merged = {"COVERAGE_FILE": str(CACHE / "coverage" / "merged"), "CHECKOUT": str(ROOT)}
     tool = [sys.executable, "-m", "coverage"]
     failed = _failures("combine", [*tool, "combine", "--quiet", "--keep", *data], merged)
     missing = [tier for tier in TIERS if tier not in ran]
@@ -146,7 +146,7 @@ def _tier(name: str, settings: Settings) -> Outcome:
         f"tests/{name}",
         *settings.pytest_options,
     ]
-    return _judged(_failures("pytest", command, {"COVERAGE_FILE": str(data / "data")}))
+    return _judged(_failures("pytest", command, {"COVERAGE_FILE": str(data / "data"), "CHECKOUT": str(ROOT)}))
 
 
 def _fresh_data(tier: str) -> Path:

@@ -77,12 +77,3 @@ def test_the_scratch_disk_is_a_whole_disk_that_io_max_takes(home: Path, scratch_
     (child / "io.max").write_text(limit)
     assert set(limit.split()) <= set((child / "io.max").read_text().split())
     child.rmdir()
-
-
-def test_a_cgroup_is_killed_as_a_whole(home: Path) -> None:
-    child = child_of(home)
-    with subprocess.Popen(["sleep", "1000"]) as sleeper:
-        (child / "cgroup.procs").write_text(str(sleeper.pid))
-        (child / "cgroup.kill").write_text("1")
-        assert sleeper.wait() == -signal.SIGKILL
-    child.rmdir()

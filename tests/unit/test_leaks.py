@@ -43,7 +43,12 @@ def report_on(directory: Path, bodies: dict[str, str]) -> str:
     (directory / "test_them.py").write_text(HEAD + tests)
     options = ["-p", "tests.leaks", "-p", "no:randomly", "-p", "no:cacheprovider", "-rA", "-c", "/dev/null"]
     command = [sys.executable, "-m", "pytest", *options, f"--rootdir={directory}", "."]
-    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "200",
+        "SWARMCG_TEST_PATIENCE": "0.5",
+    }
     return subprocess.run(
         command, cwd=directory, env=environment, check=False, capture_output=True, text=True
     ).stdout
