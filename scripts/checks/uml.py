@@ -41,6 +41,9 @@ KERNEL_TIER: Final = (
 
 
 def main() -> int:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that what was made is removed
     parser = argparse.ArgumentParser(
         prog="scripts/uml", description="Runs a command, or the kernel tier, in a guest."
     )
@@ -104,7 +107,7 @@ def _boot(command: list[str], scratch: str, time_limit: float) -> None:
         env=os.environ | {"TMPDIR": scratch},
     )
     relay = subprocess.Popen(
-        ["tr", "-d", "\\r"], stdin=guest.stdout
+        ["sed", "-u", "s/\\r//g"], stdin=guest.stdout
     )  # the guest's terminal ends lines by \r\n
     try:
         guest.wait(time_limit)
