@@ -66,17 +66,26 @@ def _run(words: list[str]) -> int:
         verb, rest = _verb(words)
     except UsageError as e:
         return _fail(e, 2)
-    module: Verb = importlib.import_module(f"swarmcg.cli.{verb}")
     try:
-        return module.main(rest)
+        module: Verb = importlib.import_module(f"swarmcg.cli.{verb}")
+    except ImportError as e:
+        if sys.platform == "linux":
+            raise
+        return _fail(_elsewhere(verb, e), 2)
+    return _call(module, rest)
+
+
+def _call(module: Verb, words: list[str]) -> int:
+    try:
+        return module.main(words)
     except UsageError as e:
         return _fail(e, module.USAGE)
     except SwarmcgError as e:
         return _fail(e, module.FAILURE)
+    except BrokenPipeError:
+        raise
     except OSError as e:
-        if isinstance(e, BrokenPipeError):
-            raise
-        return _fail(_unexpected(e), module.FAILURE)
+        return _fail(_refused(e), module.FAILURE)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
@@ -93,7 +102,13 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
     return asked.verb, asked.rest
 
 
-def _unexpected(e: OSError) -> SwarmcgError:
+def _elsewhere(verb: str, e: ImportError) -> SwarmcgError:
+    return SwarmcgError(
+        f"'swarmcg {verb}' does not work on {sys.platform}", cause=str(e), remedy="Run it on a Linux host."
+    )
+
+
+def _refused(e: OSError) -> SwarmcgError:
     return SwarmcgError(
         "The operating system refused",
         path=os.fsdecode(e.filename) if isinstance(e.filename, str | bytes) else None,
