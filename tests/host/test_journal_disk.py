@@ -21,7 +21,8 @@ import sys
 from swarmcg.bot import ExitReport
 from swarmcg.journal import Journal
 for number in range(int(sys.argv[3])):
-    Journal(sys.argv[1]).append(ExitReport(bot_id="b" * 300, incarnation=f"{sys.argv[2]}-{number}", reason="exited"), sync=False)
+    report = ExitReport(bot_id="b" * 300, incarnation=f"{sys.argv[2]}-{number}", reason="exited")
+    Journal(sys.argv[1]).append(report, sync=False)
 """
 FULL: Final = """
 import sys
