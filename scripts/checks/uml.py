@@ -125,10 +125,23 @@ def _contained() -> list[str]:
     """A PID namespace around the guest: it is many processes here, and a killed kernel leaves some of them.
 
     The parent death signal ends `unshare` with this script, `--kill-child` the namespace's PID 1 with `unshare`,
-    and the kernel everything else with PID 1. A user namespace clears the signal, so it comes first.
+    and the kernel everything else with PID 1. That is a shell: as PID 1 a kernel that panics could not abort, and
+    would spin. A user namespace clears the signal, so it comes first.
     """
     unprivileged = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
-    return [*unprivileged, "setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child"]
+    return [
+        *unprivileged,
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        '"$0" "$@"; exit',
+    ]
 
 
 def _parameters(results: Path, scratch: Path) -> list[str]:
