@@ -140,13 +140,10 @@ def test_a_smaller_grace_counts_also_while_it_freezes() -> None:
 def test_a_second_drain_does_not_ask_again_but_may_bring_the_deadline_nearer() -> None:
     ladder = up()
     assert ladder.drain(NOW) == (Act.THAW, Act.DRAIN)
-    assert ladder.due is None
-    assert ladder.drain(NOW, 50) == ()
-    assert ladder.due == NOW + 50
-    ladder.drain(NOW, 80)
-    assert ladder.due == NOW + 50
-    ladder.drain(NOW, 5)
-    assert ladder.due == NOW + 5
+    assert stand(ladder) == (Rung.DRAINING, None)
+    for deadline, due in ((50, 50), (80, 50), (5, 5)):
+        assert ladder.drain(NOW, deadline) == ()
+        assert stand(ladder) == (Rung.DRAINING, NOW + due)
 
 
 def test_a_drain_after_terminate_changes_nothing() -> None:
