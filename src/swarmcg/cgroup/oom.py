@@ -139,10 +139,19 @@ def _read_records(fd: int) -> "list[tuple[float, str]]":
             ):  # a record was overwritten while we read; the next read goes on after it
                 continue
             return records
+        if not record:  # containers may have put /dev/null in its place
+            return records
         head, _, text = record.partition(";")
         fields = head.split(",")
-        if len(fields) > 2 and fields[2].isdigit():  # noqa: PLR2004  priority, sequence, microseconds, flags
+        if len(fields) > 2 and fields[2].isdigit() and _by_kernel(fields[0]):  # noqa: PLR2004  priority, sequence, microseconds, flags
             records.append((int(fields[2]) / 1e6, text))
+
+
+def _by_kernel(priority: str) -> bool:
+    """Whether the kernel wrote the record: what a process writes to /dev/kmsg never has facility 0
+    (kernel/printk/printk.c, devkmsg_write, Linux 6.1).
+    """
+    return priority.isdigit() and int(priority) < 8  # noqa: PLR2004  facility * 8 + level
 
 
 def _pid_namespace() -> str | None:
