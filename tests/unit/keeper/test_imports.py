@@ -18,7 +18,6 @@ HEAVY = {
     "threading",
     "asyncio",
     "logging",
-    "typing",
     "dataclasses",
     "inspect",
     "msgspec",
