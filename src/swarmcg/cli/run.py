@@ -45,6 +45,13 @@ examples:
   swarmcg run --resources config.json --grace 30s -- python3 worker.py
   swarmcg run --on-unenforceable=report -m 1g -- bash"""
 
+_NAMELESS: Final = StartError(  # execvp(3) says ENOENT; Python's would try every directory in PATH
+    "The command could not be started: its name is empty",
+    step="exec",
+    errno=errno.ENOENT,
+    remedy="See how the first word after the flags came to be empty.",
+)
+
 
 def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
@@ -56,6 +63,8 @@ def main(words: Sequence[str]) -> int:
             cause="everything was taken for flags",
             remedy="swarmcg run [flags] -- COMMAND [ARGUMENT…]",
         )
+    if not command[0]:
+        return _not_started(_NAMELESS)
     launch = _launch(asked, command[0])
     ours = environment.inherited()
     env = ours | environment.added(asked.env, asked.env_file, ours)
