@@ -135,7 +135,8 @@ class Starter:
         with self._lock:
             if connection.idle:
                 connection.close()
-                self._connection = None
+                if self._connection is connection:  # else another start has put a new one in its place
+                    self._connection = None
 
     def close(self) -> None:
         """Ends all bots of this starter by the ladder, then its helper processes; blocks for at most their

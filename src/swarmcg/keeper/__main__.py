@@ -1,4 +1,5 @@
-"""The keeper's process: ``python -I -S …/keeper/__main__.py FD``, with one end of a socketpair as FD.
+"""The keeper's process: ``python -I -S …/keeper/__main__.py FD FILES``, with one end of a socketpair as FD,
+and the soft limit of open files that bots get as FILES.
 
 Serves its owner's orders until there is no owner, no child and no slice left. When the owner vanishes while
 slices are left, an heir is started: an ordinary interpreter that takes the slices over, walks the stop ladder
@@ -6,13 +7,15 @@ and reports.
 """
 
 import os
+import resource
 import select
 import signal
 import socket
 import sys
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    # Last: what else lies there must not stand in for the standard library.
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from swarmcg.keeper.keeper import Keeper
 from swarmcg.keeper.spawn import Order
@@ -34,7 +37,8 @@ _HEIRS = 3
 class Service:
     """Serves one owner at a time over its wire."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, open_files: int) -> None:
+        self._open_files = open_files
         self._wire = Wire(connection)
         self._keeper = Keeper(self._tell)
         self._slices: dict[str, int] = {}
@@ -82,6 +86,7 @@ class Service:
             cwd=message["cwd"],
             stdio=(stdio[0], stdio[1], stdio[2]),
             oom_score_adj=message["oom_score_adj"],
+            open_files=self._open_files,
         )
         self._keeper.spawn(message["key"], order, slice_fd)
         for fd in fds:
@@ -121,7 +126,11 @@ def main() -> None:
     # Its owner's terminal is none of its business; an owner's end is told by the wire, not by a signal.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    Service(socket.socket(fileno=int(sys.argv[1]))).run()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # two descriptors a bot, and 1,024 is a usual limit
+    Service(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])).run()
 
 
 if __name__ == "__main__":

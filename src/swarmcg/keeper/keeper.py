@@ -135,7 +135,9 @@ class Keeper:
         if trouble is None:
             told = {"event": "started", "key": child.key, "pid": child.born.pid, "start_time": started}
             self._tell(told, [os.dup(child.pidfd)])
-            self._watch(child.pidfd, lambda: self._reap(child))
+            # Edge-triggered: a zombie that another process traces is readable, but cannot be reaped before its tracer
+            # lets go, which is an event again (kernel/ptrace.c, __ptrace_detach, Linux 6.1).
+            self._watch(child.pidfd, lambda: self._reap(child), select.EPOLLIN | select.EPOLLET)
             return
         step, number = trouble
         ended = self._bury(child)
@@ -171,9 +173,9 @@ class Keeper:
         assert status is not None  # noqa: S101  without WNOHANG there is always a status
         return _verdict(status)
 
-    def _watch(self, fd: int, handle: "Callable[[], None]") -> None:
+    def _watch(self, fd: int, handle: "Callable[[], None]", events: int = select.EPOLLIN) -> None:
         self._watched[fd] = handle
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def _unwatch(self, fd: int) -> None:
         del self._watched[fd]

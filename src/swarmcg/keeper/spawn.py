@@ -11,6 +11,7 @@ and target have seen different numbers of ``cgroup.kill`` writes (Linux 6.1 and 
 """
 
 import os
+import resource
 import signal
 import sys
 
@@ -34,7 +35,8 @@ class Order:
     ``stdio`` are descriptors for 0, 1 and 2, or None to inherit them. ``service`` starts a session of its own
     with every signal at its default, the CPU affinity that the cpuset allows and oom_score_adj 0; without it
     the process stays in the caller's session and only what Python changed (SIGPIPE, SIGXFSZ, the signal mask)
-    is put back, as exec would have it.
+    is put back, as exec would have it. ``open_files`` is the soft RLIMIT_NOFILE that the caller raised for itself
+    and the child must not have.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Order:
         service: bool = True,
         mask: "Sequence[int]" = (),
         oom_score_adj: int | None = None,
+        open_files: int | None = None,
     ) -> None:
         self.argv = list(argv)
         self.env = dict(env)
@@ -57,6 +60,7 @@ class Order:
         self.service = service
         self.mask = mask
         self.oom_score_adj = oom_score_adj
+        self.open_files = open_files
 
 
 class Birth:
@@ -92,14 +96,15 @@ class Birth:
 
 def birth(order: Order) -> Birth:
     """Forks a child that joins its cgroup and waits at the gate. Raises OSError of fork(2) or pipe(2)."""
-    errors, tell = os.pipe()
-    gate, release = os.pipe()
+    fds = [*os.pipe()]
     try:
+        fds += os.pipe()
         pid = os.fork()
     except BaseException:
-        for fd in (errors, tell, gate, release):
+        for fd in fds:
             os.close(fd)
         raise
+    errors, tell, gate, release = fds
     if pid == 0:
         os.close(release)
         _become(order, gate, tell)
@@ -150,6 +155,12 @@ def _oom_score(order: Order) -> None:
         f.write(str(order.oom_score_adj))
 
 
+def _open_files(order: Order) -> None:
+    if order.open_files is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (order.open_files, hard))
+
+
 def _stdio(order: Order) -> None:
     for target, fd in enumerate(order.stdio or ()):
         os.dup2(fd, target, inheritable=True)
@@ -173,6 +184,7 @@ _STEPS = (
     ("setsid", _session),
     ("sched_setaffinity", _affinity),
     ("oom_score_adj", _oom_score),
+    ("setrlimit", _open_files),
     ("chdir", _directory),
     ("stdio", _stdio),
     ("signals", _signals),

@@ -57,9 +57,11 @@ class Wire:
 
     def send(self, message: "dict[str, Any]", fds: "Sequence[int]" = ()) -> None:
         """Sends the whole message, blocking while the peer's buffer is full. Raises BrokenPipeError when it
-        is gone.
+        is gone, and OSError with E2BIG, having sent nothing, for one that does not fit.
         """
         body = json.dumps(message).encode()
+        if len(body) > _MOST_BYTES:
+            raise OSError(errno.E2BIG, "the message is longer than 64 MiB")
         text = _HEAD.pack(len(body) | len(fds) << _SIZE_BITS) + body
         sent = socket.send_fds(self._socket, [text], list(fds)) if fds else 0
         self._socket.sendall(text[sent:])
@@ -79,6 +81,8 @@ class Wire:
             del self._bytes[:end]
             fds, self._fds = self._fds[:count], self._fds[count:]
             if len(fds) < count:
+                for fd in fds:
+                    os.close(fd)
                 raise OSError(errno.EMFILE, "descriptors of a message were lost: too many are open")
             yield json.loads(body), fds
 

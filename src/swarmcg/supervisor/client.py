@@ -5,6 +5,7 @@ nor a bot of it that has not ended is in use any more.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -32,6 +33,8 @@ __all__ = ["Connection", "SupervisedBot"]
 _LOG: Final = logging.getLogger("swarmcg")
 _START_S: Final = 60.0
 """How long a start may take: making the slice, forking, and exec from a slow disk."""
+_LONGEST_POLL_S: Final = 86400.0
+"""poll(2) takes an int of milliseconds; who waits longer asks again."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM: Final = (
     "import sys; sys.path.append({package!r}); "
@@ -65,6 +68,7 @@ class Connection:
                 ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the supervisor's end
                 start_new_session=True,
                 cwd="/",
             )
@@ -112,8 +116,6 @@ class Connection:
 
         Raises a SwarmcgError when it does not run; nothing is left then.
         """
-        ours, theirs = socket.socketpair()
-        wire = Wire(ours)
         order = {
             "do": "start",
             "launch": msgspec.to_builtins(launch),
@@ -122,21 +124,41 @@ class Connection:
             "cwd": cwd,
         }
         try:
-            with theirs, _owner_lost(launch.bot_id):
+            wire = self._attach(launch.bot_id)
+            try:
+                with _owner_lost(launch.bot_id):
+                    wire.send(order, stdio)
+                told = _outcome(wire, launch.bot_id)
                 with self._lock:
-                    self._control.send({"do": "attach"}, [theirs.fileno()])
-                wire.send(order, stdio)
-            told = _outcome(wire, launch.bot_id)
-            with self._lock:
-                self._bots += 1
-                self._in_use.add(self)
-        except BaseException:
-            wire.close()
-            raise
+                    self._bots += 1
+                    self._in_use.add(self)
+            except BaseException:
+                wire.close()
+                raise
         finally:
             with self._lock:
                 self._starting -= 1
         return SupervisedBot(self, wire, launch, told)
+
+    def _attach(self, bot_id: str) -> Wire:
+        """Our end of a channel for one bot."""
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as e:
+            raise StartError(
+                f"Bot {bot_id!r} could not be started",
+                step="socketpair",
+                errno=e.errno,
+                remedy="Close files in this process, or raise its limit (ulimit -n).",
+            ) from e
+        wire = Wire(ours)
+        try:
+            with theirs, _owner_lost(bot_id), self._lock:
+                self._control.send({"do": "attach"}, [theirs.fileno()])
+        except BaseException:
+            wire.close()
+            raise
+        return wire
 
     def ended(self) -> None:
         """A bot of this connection was seen to have ended."""
@@ -233,7 +255,7 @@ class SupervisedBot:
         try:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
-            poll.poll(None if timeout is None else max(0, timeout) * 1000)
+            poll.poll(None if timeout is None else min(max(0, timeout), _LONGEST_POLL_S) * 1000)
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -290,6 +312,13 @@ def _owner_lost(bot_id: str) -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        if e.errno == errno.E2BIG:
+            raise StartError(
+                f"Bot {bot_id!r} could not be started",
+                step="exec",
+                errno=e.errno,
+                remedy="Shorten the arguments or the environment.",
+            ) from e
         raise _lost(bot_id) from e
 
 

@@ -1,6 +1,7 @@
 """How a supervisor reaches the keeper: in its own process, or in one that it starts and talks to."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -17,6 +18,9 @@ if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
+
+_OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+"""The soft limit that bots get: ours, before a supervisor raises its own."""
 
 Tell = Callable[[dict[str, Any], list[int]], None]
 """Called with each event of a keeper and its descriptors, which the callee owns; see :class:`Keeper`."""
@@ -147,9 +151,10 @@ def _start() -> tuple["subprocess.Popen[bytes]", Wire]:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper_program.__file__, str(theirs.fileno())],
+            [sys.executable, "-I", "-S", keeper_program.__file__, str(theirs.fileno()), str(_OPEN_FILES)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the keeper's end
             cwd="/",
             env={name: value for name, value in os.environ.items() if name.startswith("SWARMCG_")},
         )

@@ -5,17 +5,19 @@ over its own socket, so that clients need no thread and no lock between bots. Wh
 ends, the client's process is gone: every bot is ended by the ladder, and the supervisor after them.
 """
 
+import logging
 import os
+import resource
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup.home import Home
-from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
@@ -27,6 +29,8 @@ if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["deafen", "end_all", "main"]
+
+_LOG: Final = logging.getLogger("swarmcg")
 
 
 class Channel:
@@ -40,18 +44,24 @@ class Channel:
 
     def serve(self) -> None:
         """Handles what the client sent; its hanging up changes nothing for the bot."""
-        for message, fds in self._wire.receive():
-            try:
-                self._handle(message, fds)
-            except SwarmcgError as e:
-                self._send({"event": "failed", "error": e.to_dict()})
-            finally:
-                for fd in fds:
-                    os.close(fd)
+        try:
+            for message, fds in self._wire.receive():
+                self._try(message, fds)
+        except OSError as e:  # out of descriptors: that must end one start, and not every bot
+            self._send({"event": "failed", "error": _refused(e).to_dict()})
         if self._wire.ended:
             if self._bot is not None and self._bot.main is None:
                 self._bot.stop(0)  # it gave the start up
             self._hang_up()
+
+    def _try(self, message: dict[str, Any], fds: list[int]) -> None:
+        try:
+            self._handle(message, fds)
+        except SwarmcgError as e:
+            self._send({"event": "failed", "error": e.to_dict()})
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     def _handle(self, message: dict[str, Any], fds: list[int]) -> None:
         if message["do"] == "start":
@@ -106,6 +116,16 @@ class Channel:
             self._wire.close()
 
 
+def _refused(e: OSError) -> StartError:
+    return StartError(
+        "The supervisor could not serve the bot",
+        step="supervisor",
+        path=e.filename,
+        errno=e.errno,
+        remedy="Try again with fewer bots, or raise the limit that was met (ulimit -Hn for open files).",
+    )
+
+
 class Client:
     """The process that this supervisor works for. It is gone when its connection ends or its process does: a child
     that it forked may hold the connection open.
@@ -125,8 +145,11 @@ class Client:
             supervisor.poll.watch(self._watched[-1], self._leave)
 
     def _serve(self) -> None:
-        for _, fds in self._wire.receive():
-            Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+        try:
+            for _, fds in self._wire.receive():
+                Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+        except OSError as e:
+            _LOG.error("a start was lost: %s", e)  # the kernel closed its channel, so the client knows
         if self._wire.ended:
             self._leave()
 
@@ -143,6 +166,7 @@ def main(fd: int, home: str, journal: str, owner: str) -> None:
     """Serves the client at the other end of ``fd``, process ``owner``, until it is gone and its bots with it."""
     deafen()
     supervisor = Supervisor(msgspec.json.decode(home, type=Home), Journal(journal))
+    allow_many_files()
     client = Client(Wire(socket.socket(fileno=fd)), int(owner), supervisor)
     while not client.gone:
         supervisor.turn()
@@ -157,6 +181,15 @@ def end_all(supervisor: Supervisor) -> None:
     while any(not bot.given_up for bot in supervisor.bots.values()):
         supervisor.turn()
     supervisor.close()
+
+
+def allow_many_files() -> None:
+    """Raises the soft limit of open files to the hard one: a bot takes five, and 1,024 is a usual soft limit.
+
+    To be called once a keeper can start: bots get the limit that was found, not this one.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def deafen() -> None:

@@ -105,7 +105,7 @@ class Supervisor:
                 self._begin(bot, launch, order)
             finally:
                 os.close(order.procs)
-        except SwarmcgError:
+        except (SwarmcgError, OSError):
             if self.bots.pop(bot.key, None) is not None:
                 self._discard(bot)
             raise
@@ -239,7 +239,8 @@ class Supervisor:
         """Without a keeper, a pidfd still tells when the main process is gone."""
         assert bot.main is not None  # noqa: S101  callers looked
         self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
-        self.poll.watch(fd, bot.main_lost)
+        # The pidfd of a dead process stays readable: one event is enough.
+        self.poll.watch(fd, bot.main_lost, select.EPOLLIN | select.EPOLLONESHOT)
 
     def _watch_slice(self, bot: Incarnation) -> None:
         """Wakes up whenever the slice becomes empty or frozen, or something is killed for want of memory."""
