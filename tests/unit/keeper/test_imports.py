@@ -7,6 +7,8 @@ from pathlib import Path
 import swarmcg
 
 PACKAGE = Path(swarmcg.__file__).parent
+# The installation's own interpreter: while coverage is measured, sys.executable is a script that brings coverage along.
+INTERPRETER = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 PROGRAM = """
 import runpy, sys
 sys.argv = ["keeper"]
@@ -30,7 +32,7 @@ def loaded() -> set[str]:
         path=str(PACKAGE / "keeper" / "__main__.py")
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", program], check=True, capture_output=True, text=True
+        [INTERPRETER, "-I", "-S", "-c", program], check=True, capture_output=True, text=True
     )
     return set(done.stdout.split())
 
