@@ -65,7 +65,7 @@ class OomWatch:
         found = kernel_log(pid, since)
         if found is not None:
             return Oom(self._whose(*found), "kmsg")
-        if self._kills() > self._seen:
+        if self._kills() > self._seen and not _log_covers(since):
             return Oom(self._whose(None, memcg=True), "counter")
         return None
 
@@ -110,6 +110,17 @@ def kernel_log(pid: int, since: float) -> tuple[str | None, bool] | None:
         if (killed := _KILLED.search(text)) and int(killed[2]) == pid:
             found = limits.get(pid) or None, killed[1].startswith("Memory cgroup")
     return found
+
+
+def _log_covers(since: float) -> bool:
+    """Whether the kernel log can be read and goes back to before a start, so that its silence is a proof.
+
+    The kernel logs a victim before that can get rid of its memory: __oom_kill_process() holds the task's lock
+    over both signal and message (mm/oom_kill.c, Linux 6.1). So a dead process that is not named was no victim.
+    """
+    if _pid_namespace() != _INITIAL_PID_NAMESPACE:
+        return False
+    return any(at < since - 1 for at, _ in _records())
 
 
 def _records() -> list[tuple[float, str]]:

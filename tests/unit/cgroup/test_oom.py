@@ -1,11 +1,12 @@
 """What the kernel log says of an out-of-memory kill, and what it does not."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from swarmcg.cgroup import oom
-from swarmcg.cgroup.oom import kernel_log
+from swarmcg.cgroup.oom import Oom, OomWatch, kernel_log
 
 OWN = (
     "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
@@ -58,6 +59,69 @@ def test_in_another_pid_namespace_the_log_s_pids_mean_nothing(monkeypatch: pytes
     log(monkeypatch, OWN, KILLED)
     monkeypatch.setattr(oom, "_pid_namespace", lambda: "pid:[4026532000]")
     assert kernel_log(42, 50) is None
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> OomWatch:
+    """A slice in which one process was killed since the last look with the main process alive."""
+    (tmp_path / "memory.events").write_text("oom 0\noom_kill 0\n")
+    made = OomWatch(str(tmp_path))
+    made.look(os.getpid())
+    (tmp_path / "memory.events").write_text("oom 1\noom_kill 1\n")
+    return made
+
+
+def test_the_log_s_word_comes_first(monkeypatch: pytest.MonkeyPatch, watch: OomWatch) -> None:
+    log(monkeypatch, OWN.replace("bot.1", os.path.basename(watch._slice.directory)), KILLED)
+    assert watch.verdict(42, 50) == Oom("oom-own-limit", "kmsg")
+    log(monkeypatch, OWN, KILLED)
+    assert watch.verdict(42, 50) == Oom("oom-ancestor", "kmsg")
+    log(monkeypatch, HOST, KILLED_BY_HOST)
+    assert watch.verdict(42, 50) == Oom("oom-host", "kmsg")
+
+
+def test_without_a_log_the_counter_speaks(monkeypatch: pytest.MonkeyPatch, watch: OomWatch) -> None:
+    log(monkeypatch)
+    assert watch.verdict(42, 50) == Oom("oom-own-limit", "counter")
+
+
+def test_a_log_that_begins_after_the_start_says_nothing_by_its_silence(
+    monkeypatch: pytest.MonkeyPatch, watch: OomWatch
+) -> None:
+    log(monkeypatch, "usb 1-1: new device", at=60)
+    assert watch.verdict(42, 50) == Oom("oom-own-limit", "counter")
+
+
+def test_a_whole_log_that_names_only_others_speaks_against_the_counter(
+    monkeypatch: pytest.MonkeyPatch, watch: OomWatch
+) -> None:
+    """The child was the victim, and somebody killed the main process before anybody looked."""
+    log(monkeypatch, OWN, KILLED)
+    lines = [(10.0, "Linux version 6.1"), *oom._records()]
+    monkeypatch.setattr(oom, "_records", lambda: lines)
+    assert watch.verdict(41, 50) is None
+
+
+def test_what_was_counted_with_the_main_process_alive_was_another(
+    monkeypatch: pytest.MonkeyPatch, watch: OomWatch
+) -> None:
+    log(monkeypatch)
+    watch.look(os.getpid())
+    assert watch.verdict(42, 50) is None
+
+
+def test_a_look_at_a_dead_process_notes_nothing(monkeypatch: pytest.MonkeyPatch, watch: OomWatch) -> None:
+    log(monkeypatch)
+    watch.look(2**22 + 1)
+    assert watch.verdict(42, 50) == Oom("oom-own-limit", "counter")
+
+
+def test_where_nothing_was_killed_there_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    log(monkeypatch, OWN, KILLED)
+    (tmp_path / "memory.events").write_text("oom 3\noom_kill 0\n")
+    assert OomWatch(str(tmp_path)).verdict(42, 50) is None
 
 
 def test_a_log_that_ends_is_no_endless_one() -> None:
