@@ -12,7 +12,9 @@ from tests.host.engine import ENV, Engine, compiled, in_slice, marked, slices
 
 ROUNDS: Final = int(os.environ.get("SWARMCG_ROUNDS", "50"))
 GRANDCHILDREN: Final = 200
-SCRIPT: Final = f"i=0; while [ $i -lt {GRANDCHILDREN} ]; do (sleep 1000 &) ; i=$((i+1)); done; echo ready; sleep 1000"
+SCRIPT: Final = (
+    f"i=0; while [ $i -lt {GRANDCHILDREN} ]; do (sleep 1000 &) ; i=$((i+1)); done; echo ready; sleep 1000"
+)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def test_grandchildren_forked_by_the_first_instruction_are_all_inside(
 def test_a_bot_is_born_in_a_session_of_its_own_with_default_signals_and_three_descriptors(
     engine: Engine,
 ) -> None:
-    bot = engine.sh("echo ready; exec sleep 1000")
+    bot = engine.start("sleep", "1000")
     status = Path(f"/proc/{bot.pid}/status").read_text()
     masks = dict(
         line.split(":\t") for line in status.splitlines() if line.startswith("Sig") and "Q" not in line

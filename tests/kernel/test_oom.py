@@ -23,6 +23,8 @@ assert child.returncode == -9, child
 print("ready", flush=True)
 signal.pause()
 """
+# Time for the supervisor to see the counter while the main process lives: without the log nothing else tells.
+CHILD_DIED_BEFORE: Final = CHILD_DIES.replace("print(", "__import__('time').sleep(1); print(")
 WITHOUT_LOG: Final = """
 import sys
 sys.path.insert(0, {root!r})
@@ -73,7 +75,7 @@ def test_an_exit_status_of_137(engine: Engine) -> None:
 
 
 def test_a_child_over_the_limit_that_the_main_process_outlives(engine: Engine) -> None:
-    program = CHILD_DIES.replace("signal.pause()", "sys.exit(137)")
+    program = CHILD_DIES.replace('print("ready", flush=True)', "").replace("signal.pause()", "sys.exit(137)")
     report = engine.start(sys.executable, "-I", "-S", "-c", program, resources=TIGHT).wait(SOON_S)
     assert (report.reason, report.exit_code, report.oom_kills) == ("exited", 137, 1)
 
@@ -86,6 +88,7 @@ def test_the_limit_of_an_ancestor(home: Path, tmp_path: Path) -> None:
     with Engine(above, tmp_path) as engine:
         roomy = LinuxResources.from_json(f'{{"memory": {{"limit": {512 * MB}}}}}')
         report = engine.start(sys.executable, "-I", "-S", "-c", EAT, resources=roomy).wait(SOON_S)
+    above.rmdir()
     assert (report.reason, report.reason_evidence) == ("oom-ancestor", "kmsg")
 
 
@@ -95,6 +98,7 @@ import os
 own = "/sys/fs/cgroup" + open("/proc/self/cgroup").read().split(":")[2].strip()
 os.mkdir(own + "/leaf")
 open(own + "/leaf/cgroup.procs", "w").write("0")
+open(os.path.dirname(own) + "/cgroup.subtree_control", "w").write("+memory")
 open(own + "/cgroup.subtree_control", "w").write("+memory")
 open(own + "/leaf/memory.max", "w").write(str(24 << 20))
 open(own + "/leaf/memory.swap.max", "w").write("0")
@@ -106,7 +110,7 @@ open(own + "/leaf/memory.swap.max", "w").write("0")
 
 @pytest.mark.parametrize(
     ("program", "ready", "verdict"),
-    [(EAT, False, ("oom-own-limit", "counter", 9)), (CHILD_DIES, True, ("signaled", "none", 9))],
+    [(EAT, False, ("oom-own-limit", "counter", 9)), (CHILD_DIED_BEFORE, True, ("signaled", "none", 9))],
     ids=["main process", "child, then kill -9"],
 )
 def test_without_the_kernel_log_the_counter_is_the_evidence(
