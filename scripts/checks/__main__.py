@@ -1,6 +1,7 @@
 """Runs the parts that were asked for, all of them even when one fails, and closes with a table."""
 
 import argparse
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ class Line:
 
 
 def main() -> int:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # so that what was made is removed
     names, pytest_options = _arguments(sys.argv[1:])
     settings = Settings(pytest_options=tuple(pytest_options))
     lines: list[Line] = []

@@ -153,6 +153,7 @@ def _fresh_data(tier: str) -> Path:
     data = CACHE / "coverage" / tier
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
+    data.chmod(0o1777)  # some tests run the program as another user, whose data counts as well
     return data
 
 

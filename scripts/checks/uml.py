@@ -86,6 +86,7 @@ def run(kernel: list[str], command: list[str], keep: Path, time_limit: float) ->
         tempfile.TemporaryDirectory(prefix="swarmcg-uml-", dir=_memory_place()) as scratch,
     ):
         results = Path(place)
+        results.chmod(0o1777)  # some tests run the program as another user, whose coverage counts as well
         (results / "environment").write_text(_exports(_environment(results)))
         (results / "command").write_text(f"exec {shlex.join(command)}\n")
         _boot([*_contained(), *kernel, *_parameters(results, Path(scratch))], scratch, time_limit)
