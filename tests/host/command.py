@@ -64,7 +64,13 @@ class Command:
             yield process
         finally:
             process.kill()
-            process.communicate()
+            process.wait()
+            for stream in (
+                process.stdout,
+                process.stderr,
+            ):  # not read: what it started may hold the other end
+                assert stream is not None
+                stream.close()
 
     def reports(self) -> list[ExitReport]:
         lines = (self.state / "state" / "reports.jsonl").read_bytes().splitlines()

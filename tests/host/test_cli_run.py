@@ -143,7 +143,7 @@ def test_inherited_descriptors_arrive_and_no_others(swarmcg: Command) -> None:
         bare = subprocess.run(
             ["bash", "-c", plain], check=True, capture_output=True, text=True, pass_fds=[other.fileno()]
         )
-    assert numbers(done.stdout) - {tell} == numbers(bare.stdout) - {other.fileno()}
+        assert numbers(done.stdout) - {tell} == numbers(bare.stdout) - {other.fileno()}
 
 
 def numbers(paths: str) -> set[int]:

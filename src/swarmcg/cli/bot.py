@@ -52,8 +52,9 @@ def main(words: Sequence[str]) -> int:
     starter = Starter(asked.swarming_url, home=asked.home, enter_home=True, report_file=report_file)
     with starter:
         bot = starter.start(config)
+        watch = Watch(bot)
         _say(f"started {bot.bot_id}: pid {bot.pid}, slice {bot.slice}")
-        report = Watch(bot).until_end()
+        report = watch.until_end()
     _say(f"ended {bot.bot_id}: {report.reason}")
     table(("EXIT REPORT", ""), outcome.lines(report), sys.stdout)
     return outcome.status(report)
@@ -95,28 +96,31 @@ def _give_up(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class Watch:
-    """Waits for a bot and for signals at once: a thread waits for the bot, this one for both."""
+    """Waits for a bot and for signals at once: a thread waits for the bot, this one for both.
+
+    From its making on, signals are orders about the bot.
+    """
 
     def __init__(self, bot: SupervisedBot) -> None:
+        self._signals: Final = Signals([*_ENDING, signal.SIGUSR1])
         self._bot: Final = bot
         self._outcome: ExitReport | BaseException | None = None
         self._stopping = False
 
     def until_end(self) -> ExitReport:
         """The bot's report. Raises what its ``wait`` raises."""
-        signals = Signals([*_ENDING, signal.SIGUSR1])
         done = os.eventfd(0)
         waiter = threading.Thread(target=self._wait, args=(done,), name="wait for the bot", daemon=True)
         waiter.start()
         poll = select.poll()
-        for fd in (signals.fileno(), done):
+        for fd in (self._signals.fileno(), done):
             poll.register(fd, select.POLLIN)
         while done not in dict(poll.poll()):
-            for arrival in signals.arrived():
+            for arrival in self._signals.arrived():
                 self._heed(arrival.number)
         waiter.join()
         os.close(done)
-        signals.close()
+        self._signals.close()
         if isinstance(self._outcome, ExitReport):
             return self._outcome
         assert self._outcome is not None  # noqa: S101  the waiter left one

@@ -1,0 +1,91 @@
+"""`swarmcg bot` against the embedded server: started, drained, terminated, reported."""
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmcg.bot import ExitReport
+from swarmcg.testing import SwarmingServer
+from tests.host.command import SOON_S, Command, line
+
+
+@pytest.fixture
+def swarmcg(home: Path, tmp_path: Path) -> Command:
+    return Command(home, tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[SwarmingServer]:
+    with SwarmingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def words(server: SwarmingServer) -> Iterator[list[str]]:
+    with tempfile.TemporaryDirectory(prefix="bot") as work:  # a bot's path must be shorter than pytest's
+        os.mkdir(os.path.join(work, "w"))
+        yield ["--swarming-url", server.url, "--work-dir", os.path.join(work, "w"), "bot-1"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said", "reason"),
+    [
+        (signal.SIGUSR1, "swarmcg: draining", "exited"),
+        (signal.SIGTERM, "swarmcg: terminating", "terminated"),
+        (signal.SIGINT, "swarmcg: terminating", "terminated"),
+    ],
+)
+def test_a_bot_ends_as_its_operator_asks(
+    swarmcg: Command,
+    server: SwarmingServer,
+    words: list[str],
+    tmp_path: Path,
+    number: signal.Signals,
+    said: str,
+    reason: str,
+) -> None:
+    task = server.give_task(["echo", "done"])
+    report = tmp_path / "report.json"
+    with swarmcg.running("bot", "--report", str(report), *words) as process:
+        assert line(process.stderr).startswith("swarmcg: started bot-1: pid ")
+        assert task.wait(SOON_S) == "COMPLETED"
+        process.send_signal(number)
+        assert line(process.stderr) == said
+        out, err = process.communicate(timeout=SOON_S)
+    assert err.endswith(f"swarmcg: ended bot-1: {reason}\n")
+    assert f"reason\t{reason}\n" in out
+    got = ExitReport.from_json(report.read_bytes())
+    assert (got.bot_id, got.reason) == ("bot-1", reason)
+    assert process.returncode == (got.exit_code if got.signal is None else 128 + got.signal)
+    assert swarmcg.slices() == []
+
+
+def test_an_unreachable_server_is_one_error(swarmcg: Command, tmp_path: Path) -> None:
+    done = swarmcg("bot", "--swarming-url", "ftp://127.0.0.1", "--work-dir", str(tmp_path), "bot-1")
+    assert done.returncode == 125
+    assert done.stderr.startswith("swarmcg: ")
+    assert len(done.stderr.splitlines()) <= 3
+    assert swarmcg.slices() == []
+
+
+def test_a_missing_work_directory_is_one_error(swarmcg: Command) -> None:
+    done = swarmcg("bot", "--swarming-url", "http://127.0.0.1:9", "--work-dir", "/nonexistent", "bot-1")
+    assert done.returncode == 125
+    assert done.stderr.splitlines()[0].startswith("swarmcg: The work directory does not exist")
+    assert done.stderr.splitlines()[-1] == "mkdir -p /nonexistent"
+
+
+@pytest.mark.parametrize("missing", ["--swarming-url", "--work-dir", "BOT_ID"])
+def test_what_is_missing_is_named(swarmcg: Command, missing: str) -> None:
+    given = {
+        "--swarming-url": ["--swarming-url", "http://h"],
+        "--work-dir": ["--work-dir", "/"],
+        "BOT_ID": ["b"],
+    }
+    done = swarmcg("bot", *(word for flag, words in given.items() if flag != missing for word in words))
+    assert done.returncode == 2
+    assert missing in done.stderr.splitlines()[0]

@@ -1,0 +1,179 @@
+import os
+from typing import Any
+
+import pytest
+
+from swarmcg.cli import flags
+from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.errors import ResourcesError
+from swarmcg.resources import (
+    Abilities,
+    BlockIO,
+    Cpu,
+    Device,
+    LinuxResources,
+    Memory,
+    Pids,
+    ThrottleDevice,
+    WeightDevice,
+    plan,
+)
+
+SWAP = frozenset({"memory.swap"})
+G = 1 << 30
+
+
+def read(*words: str, base: LinuxResources | None = None) -> tuple[LinuxResources, frozenset[str]]:
+    parser = Parser("test", "", "")
+    flags.add_limits(parser)
+    return flags.resources(parser.parse_args(words), base or LinuxResources())
+
+
+def test_nothing_asked_is_nothing() -> None:
+    assert read() == (LinuxResources(), frozenset())
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--cpu-shares 512", {"cpu": Cpu(shares=512)}),
+        ("--cpu-shares 0", {}),
+        ("--cpu-period 50000 --cpu-quota 25000", {"cpu": Cpu(period=50000, quota=25000)}),
+        ("--cpu-quota -1", {"cpu": Cpu(quota=-1)}),
+        ("--cpus 1.5", {"cpu": Cpu(period=100_000, quota=150_000)}),
+        ("--cpus 0", {}),
+        ("--cpuset-cpus 0-3,7 --cpuset-mems 0", {"cpu": Cpu(cpus="0-3,7", mems="0")}),
+        ("--memory-reservation 1g", {"memory": Memory(reservation=G)}),
+        ("--memory-swappiness 0", {"memory": Memory(swappiness=0)}),
+        ("--oom-kill-disable", {"memory": Memory(disable_oom_killer=True)}),
+        ("--blkio-weight 300", {"block_io": BlockIO(weight=300)}),
+        (
+            "--blkio-weight-device 8:0:300",
+            {"block_io": BlockIO(weight_device=(WeightDevice(major=8, minor=0, weight=300),))},
+        ),
+        ("--pids-limit 100", {"pids": Pids(limit=100)}),
+        ("--pids-limit 0", {"pids": Pids(limit=-1)}),
+        ("--pids-limit -1", {"pids": Pids(limit=-1)}),
+        ("--device /dev/null", {"devices": (Device(allow=True, type="c", major=1, minor=3, access="rwm"),)}),
+        (
+            "--device /dev/null:/dev/null:r",
+            {"devices": (Device(allow=True, type="c", major=1, minor=3, access="r"),)},
+        ),
+    ],
+)
+def test_flags_mean_what_they_mean_in_docker(words: str, wanted: dict[str, Any]) -> None:
+    assert read(*words.split()) == (LinuxResources(**wanted), frozenset())
+
+
+def test_rates_of_disks_add_up() -> None:
+    asked, _ = read(*"--device-read-bps 8:0:1m --device-read-bps 8:16:2m --device-write-iops 8:0:100".split())
+    assert asked.block_io == BlockIO(
+        throttle_read_bps_device=(
+            ThrottleDevice(major=8, minor=0, rate=1 << 20),
+            ThrottleDevice(major=8, minor=16, rate=2 << 20),
+        ),
+        throttle_write_iops_device=(ThrottleDevice(major=8, minor=0, rate=100),),
+    )
+
+
+def test_device_rules() -> None:
+    asked, _ = read("--device-cgroup-rule", "c 42:* rw", "--device-cgroup-rule", "a *:* rwm")
+    assert asked.devices == (
+        Device(allow=True, type="c", major=42, minor=None, access="rw"),
+        Device(allow=True, type="a", major=None, minor=None, access="rwm"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "memory", "lenient"),
+    [
+        ("-m 1g", Memory(limit=G, swap=2 * G), SWAP),
+        ("--memory 1g", Memory(limit=G, swap=2 * G), SWAP),
+        ("-m 1g --memory-swap 0", Memory(limit=G, swap=2 * G), SWAP),
+        ("-m 1g --memory-swap 1g", Memory(limit=G, swap=G), frozenset()),
+        ("-m 1g --memory-swap 3g", Memory(limit=G, swap=3 * G), frozenset()),
+        ("-m 1g --memory-swap -1", Memory(limit=G, swap=-1), frozenset()),
+        ("-m -1", Memory(limit=-1), frozenset()),
+        ("-m 0", None, frozenset()),
+    ],
+)
+def test_a_memory_limit_alone_allows_as_much_swap(
+    words: str, memory: Memory | None, lenient: frozenset[str]
+) -> None:
+    asked, implied = read(*words.split())
+    assert (asked.memory, implied) == (memory, lenient)
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        ("-m 1g", str(G)),
+        ("-m 1g --memory-swap 1g", "0"),
+        ("-m 1g --memory-swap -1", "max"),
+        ("-m 1g --memory-swap 3g", str(2 * G)),
+    ],
+)
+def test_swap_in_the_kernels_file(words: str, value: str) -> None:
+    asked, _ = read(*words.split())
+    abilities = Abilities(mode="unified", controllers=frozenset({"memory"}))
+    assert {s.file: s.value for s in plan(asked, abilities).steps}["memory.swap.max"] == value
+
+
+def test_flags_override_resources_field_by_field() -> None:
+    base = LinuxResources(
+        memory=Memory(limit=G, swap=4 * G, reservation=5), cpu=Cpu(shares=7), pids=Pids(limit=1)
+    )
+    asked, lenient = read(*"-m 2g --cpus 2".split(), base=base)
+    assert asked.memory == Memory(limit=2 * G, swap=4 * G, reservation=5)
+    assert asked.cpu == Cpu(shares=7, quota=200_000, period=100_000)
+    assert asked.pids == Pids(limit=1)
+    assert lenient == frozenset()
+    assert read("--memory-swap", "3g", base=base)[0].memory == Memory(limit=G, swap=3 * G, reservation=5)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--memory-swap", "1g"], "--memory-swap needs --memory"),
+        (["--cpus", "1", "--cpu-quota", "5"], "--cpus and --cpu-quota contradict each other"),
+        (["--cpus", "1", "--cpu-period", "5"], "--cpus and --cpu-period contradict each other"),
+        (["--cpu-shares", "x"], "--cpu-shares cannot be used"),
+        (["--blkio-weight-device", "8:0"], "--blkio-weight-device cannot be used"),
+        (["--device-read-bps", "8:0:x"], "--device-read-bps cannot be used"),
+        (["--device-read-bps", "/dev/null:1m"], "--device-read-bps cannot be used"),
+        (["--device-write-iops", "/nonexistent:5"], "--device-write-iops cannot be used"),
+        (["--device-write-iops", "5"], "--device-write-iops cannot be used"),
+        (["--device", "/etc/passwd"], "--device cannot be used"),
+        (["--device", "/dev/null:/dev/zero"], "--device cannot be used"),
+        (["--device-cgroup-rule", "c 1:3"], "--device-cgroup-rule cannot be used"),
+        (["--cpu", "1"], "test: unrecognized arguments: --cpu 1"),
+    ],
+)
+def test_nonsense_is_one_error(words: list[str], what: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*words)
+    assert caught.value.what == what
+    assert caught.value.reason
+    assert caught.value.remedy
+
+
+def test_a_number_that_oci_cannot_hold_names_its_field() -> None:
+    with pytest.raises(ResourcesError) as caught:
+        read("-m", "9999999p")
+    assert caught.value.path == "memory.limit"
+
+
+def test_a_block_device_is_named_by_its_path() -> None:
+    disks = (
+        [f"/dev/{name}" for name in os.listdir("/sys/block") if os.path.exists(f"/dev/{name}")]
+        if os.path.isdir("/sys/block")
+        else []
+    )
+    if not disks:
+        pytest.skip("no block device here")
+    number = os.stat(disks[0]).st_rdev
+    asked, _ = read("--device-read-bps", f"{disks[0]}:1m")
+    assert asked.block_io is not None
+    assert asked.block_io.throttle_read_bps_device == (
+        ThrottleDevice(major=os.major(number), minor=os.minor(number), rate=1 << 20),
+    )

@@ -1,0 +1,116 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swarmcg import __version__
+from swarmcg.cli.main import VERBS, main
+
+SWARMCG = str(Path(sys.executable).with_name("swarmcg"))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"swarmcg {__version__}\n"
+
+
+def test_version_and_help_load_next_to_nothing() -> None:
+    script = (
+        "import sys; from swarmcg.cli import main; "
+        "print(*(m for m in sys.modules if 'swarmcg' in m or m in {'msgspec', 'psutil', 'ctypes'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    own = {f"swarmcg.{name}" for name in ("cli", "cli.complaint", "cli.main", "cli.parser", "errors")}
+    assert set(done.stdout.split()) <= own | {"swarmcg"}
+
+
+@pytest.mark.parametrize("verb", [None, *VERBS])
+def test_help_has_examples(verb: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([verb, "--help"] if verb else ["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "example" in text
+    assert f"swarmcg {verb or 'run'} -" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "what"),
+    [
+        ([], 2, "swarmcg: swarmcg: the following arguments are required: VERB"),
+        (["nonsense"], 2, "swarmcg: swarmcg: argument VERB: invalid choice: 'nonsense'"),
+        (["--nonsense"], 2, "swarmcg: swarmcg:"),
+        (["run", "--nonsense", "true"], 125, "swarmcg: swarmcg run: unrecognized arguments: --nonsense"),
+        (["explain", "-m", "x"], 2, "swarmcg: --memory cannot be used"),
+        (["explain", "extra"], 2, "swarmcg: swarmcg explain: unrecognized arguments: extra"),
+        (["explain", "--resources", "/nonexistent"], 2, "swarmcg: --resources cannot be read"),
+        (["explain", "--resources", "/"], 2, "swarmcg: --resources cannot be read"),
+        (["explain", "--pids-limit", "99999999"], 2, "swarmcg: pids.limit makes no sense"),
+        (["bot", "b"], 2, "swarmcg: swarmcg bot: the following arguments are required"),
+    ],
+)
+def test_a_wrong_call_is_one_error(
+    words: list[str], status: int, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(what)
+    assert 2 <= len(err.splitlines()) <= 3
+
+
+def explained(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SWARMCG, "explain", *words], check=False, capture_output=True, text=True, input=text
+    )
+
+
+def test_explain_tells_every_field_as_json() -> None:
+    done = explained("--json", "--resources", "-", "--oom-kill-disable", text='{"pids": {"limit": 5}}')
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {row["field"]: row for row in json.loads(done.stdout)}
+    assert rows.keys() == {"pids.limit", "memory.disableOOMKiller"}
+    assert all(
+        row.keys() == {"field", "file", "value", "why", "enforceable", "remedy"} for row in rows.values()
+    )
+    assert (rows["pids.limit"]["file"], rows["pids.limit"]["value"]) == ("pids.max", "5")
+    assert rows["memory.disableOOMKiller"]["file"] is None
+    assert rows["memory.disableOOMKiller"]["enforceable"] is False
+
+
+def test_explain_without_a_place_for_slices_tells_why_nothing_is_enforceable() -> None:
+    done = explained("--json", "--home", "/nonexistent", "-m", "1g", "--pids-limit", "5")
+    rows = json.loads(done.stdout)
+    assert [row["enforceable"] for row in rows] == [False] * 3
+    assert all(row["why"] and row["remedy"] for row in rows)
+
+
+def test_explain_in_plain_text() -> None:
+    done = explained("--oom-kill-disable")
+    head, row, cure = done.stdout.splitlines()
+    assert head.split("\t") == ["FIELD", "FILE", "VALUE", "ENFORCEABLE", "WHY"]
+    assert row.split("\t")[:4] == ["memory.disableOOMKiller", "-", "true", "no"]
+    assert cure.startswith("memory.disableOOMKiller: Leave it out")
+    assert explained().stdout == "Nothing is asked for: a slice without limits.\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    hear, tell = os.pipe()
+    os.close(hear)
+    with open(tell, "w", encoding="ascii") as broken:
+        done = subprocess.run([SWARMCG, "explain"], check=False, stdout=broken, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
+def test_closed_standard_streams_cause_no_traceback(closed: str) -> None:
+    script = f"{{ {SWARMCG} explain -m x {closed}; }} 2>&1; echo $?"
+    done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.endswith("2\n")
+    assert "Traceback" not in done.stdout

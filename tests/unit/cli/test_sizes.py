@@ -1,0 +1,93 @@
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, strategies as st
+
+from swarmcg.cli import sizes
+from swarmcg.cli.parser import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("512", 512),
+        ("512b", 512),
+        ("64k", 64 << 10),
+        ("512m", 512 << 20),
+        ("512M", 512 << 20),
+        ("512mb", 512 << 20),
+        ("512MiB", 512 << 20),
+        ("1.5g", 3 << 29),
+        ("1 GB", 1 << 30),
+        ("2t", 2 << 40),
+        ("1p", 1 << 50),
+        ("0.3k", 307),
+    ],
+)
+def test_sizes_are_read_as_docker_reads_them(text: str, count: int) -> None:
+    assert sizes.size("-m", text) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "1x", "1bb", "1ib", "1..5", ".5g", "1e3", "١", "1g ", "9" * 99, "1\n"]
+)
+def test_what_is_no_size_is_an_error_that_names_flag_value_and_cure(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        sizes.size("--memory", text)
+    assert caught.value.what.startswith("--memory")
+    assert caught.value.value == text
+    assert caught.value.remedy
+
+
+@given(st.integers(0, 2**40), st.sampled_from("kmgtp"))
+def test_whole_sizes_are_exact(count: int, unit: str) -> None:
+    assert sizes.size("-m", f"{count}{unit}") == count * 1024 ** ("kmgtp".index(unit) + 1)
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_one_error(text: str) -> None:
+    try:
+        assert sizes.size("-m", text) >= 0
+    except UsageError:
+        pass
+
+
+def test_only_where_it_is_allowed_minus_one_is_no_limit() -> None:
+    assert sizes.size_or_unlimited("--memory-swap", "-1") == -1
+    with pytest.raises(UsageError):
+        sizes.size_or_unlimited("--memory-swap", "-2")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("180", 180), ("0.5", 0.5), ("90s", 90), ("3m", 180), ("1h", 3600)]
+)
+def test_times(text: str, seconds: float) -> None:
+    assert sizes.grace("--grace", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-1", "3x", "8000h", "1m30s", "inf", "nan"])
+def test_what_is_no_time_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="--grace"):
+        sizes.grace("--grace", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"), [("1.5", 150_000), ("0.01", 1000), ("4", 400_000), (".5", 50_000), ("0", 0)]
+)
+def test_processors_become_a_quota(text: str, quota: int) -> None:
+    assert sizes.cpus("--cpus", text, 100_000) == quota
+
+
+@pytest.mark.parametrize("text", ["0.001", "-1", "x", "1,5"])
+def test_what_is_no_number_of_processors_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="--cpus"):
+        sizes.cpus("--cpus", text, 100_000)
+
+
+def test_numbers() -> None:
+    assert sizes.whole("-n", "-1") == -1
+    assert sizes.number("-n", "1.25") == Decimal("1.25")
+    for text in ("1.5", "", "x", "1" * 99):
+        with pytest.raises(UsageError):
+            sizes.whole("-n", text)
