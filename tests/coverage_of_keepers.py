@@ -8,6 +8,7 @@ tells coverage's settings. Nothing of this is known to the code under test.
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +25,19 @@ exec {python} "$@"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def measured_helpers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def measured_helpers() -> Iterator[None]:
     """Have helpers measured, if this run is."""
     settings = os.environ.get("COVERAGE_PROCESS_CONFIG")
     if settings is None:
         yield
         return
-    script = Path(tmp_path_factory.mktemp("python")) / "python"
-    script.write_text(SCRIPT.format(python=shlex.quote(sys.executable), settings=shlex.quote(settings)))
-    script.chmod(0o755)
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory(prefix="swarmcg-python-") as place,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        script = Path(place, "python")
+        script.write_text(SCRIPT.format(python=shlex.quote(sys.executable), settings=shlex.quote(settings)))
+        for path in (Path(place), script):
+            path.chmod(0o755)  # some tests run it as another user
         patch.setattr(sys, "executable", str(script))
         yield
