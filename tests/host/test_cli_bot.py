@@ -32,7 +32,7 @@ def words(server: SwarmingServer) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "said", "reason"),
+    "asked",
     [
         (signal.SIGUSR1, "swarmcg: draining", "exited"),
         (signal.SIGTERM, "swarmcg: terminating", "terminated"),
@@ -44,10 +44,9 @@ def test_a_bot_ends_as_its_operator_asks(
     server: SwarmingServer,
     words: list[str],
     tmp_path: Path,
-    number: signal.Signals,
-    said: str,
-    reason: str,
+    asked: tuple[signal.Signals, str, str],
 ) -> None:
+    number, said, reason = asked
     task = server.give_task(["echo", "done"])
     report = tmp_path / "report.json"
     with swarmcg.running("bot", "--report", str(report), *words) as process:

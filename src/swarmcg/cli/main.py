@@ -22,6 +22,7 @@ VERBS: Final = {
     "clean": "list slices that nobody owns any more, and end them",
 }
 _BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
+_ON_LINUX: Final[bool] = sys.platform == "linux"  # verbs that need it say so when they are imported
 _EXAMPLES: Final = """\
 examples:
   swarmcg run -m 512m --cpus 1.5 -- make -j8
@@ -69,7 +70,7 @@ def _run(words: list[str]) -> int:
     try:
         module: Verb = importlib.import_module(f"swarmcg.cli.{verb}")
     except ImportError as e:
-        if sys.platform == "linux":
+        if _ON_LINUX:
             raise
         return _fail(_elsewhere(verb, e), 2)
     return _call(module, rest)

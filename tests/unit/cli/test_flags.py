@@ -66,7 +66,9 @@ def test_flags_mean_what_they_mean_in_docker(words: str, wanted: dict[str, Any])
 
 
 def test_rates_of_disks_add_up() -> None:
-    asked, _ = read(*"--device-read-bps 8:0:1m --device-read-bps 8:16:2m --device-write-iops 8:0:100".split())
+    asked, _ = read(
+        *["--device-read-bps", "8:0:1m", "--device-read-bps", "8:16:2m", "--device-write-iops", "8:0:100"]
+    )
     assert asked.block_io == BlockIO(
         throttle_read_bps_device=(
             ThrottleDevice(major=8, minor=0, rate=1 << 20),
@@ -123,7 +125,7 @@ def test_flags_override_resources_field_by_field() -> None:
     base = LinuxResources(
         memory=Memory(limit=G, swap=4 * G, reservation=5), cpu=Cpu(shares=7), pids=Pids(limit=1)
     )
-    asked, lenient = read(*"-m 2g --cpus 2".split(), base=base)
+    asked, lenient = read(*["-m", "2g", "--cpus", "2"], base=base)
     assert asked.memory == Memory(limit=2 * G, swap=4 * G, reservation=5)
     assert asked.cpu == Cpu(shares=7, quota=200_000, period=100_000)
     assert asked.pids == Pids(limit=1)
