@@ -19,7 +19,7 @@ import msgspec
 from swarmcg.cgroup import devices
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
-from swarmcg.cgroup.names import is_slice_name
+from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice, _HomeVanished
 from swarmcg.errors import CgroupError, HomeError
 from swarmcg.resources import Abilities, Lack
@@ -159,7 +159,8 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         return refused
 
     def _probe(self) -> frozenset[str]:
-        path = f"{self.path}/probe.{os.getpid()}"
+        # Named as a slice, so that clean finds it if we are killed in between.
+        path = f"{self.path}/{slice_name('probe', new_incarnation())}"
         with cgroup_errors("No cgroup can be made in the home", path):
             os.mkdir(path)
             try:

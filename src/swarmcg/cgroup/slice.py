@@ -28,6 +28,7 @@ if sys.platform != "linux":
 
 __all__ = ["Slice"]
 
+_LONG_PATH: Final = 2048  # of PATH_MAX, 4,096
 _ATTRIBUTES: Final = ("intent", "running", "exit", "stopping")
 
 
@@ -140,7 +141,8 @@ class Slice:
         """The processes of the slice and of every cgroup below it, as of now; more may be born while it
         reads.
         """
-        return [pid for directory in self._tree() for pid in _pids(directory)]
+        with contextlib.ExitStack() as held:
+            return [pid for directory in self._tree(held) for pid in _pids(directory)]
 
     def populated(self) -> bool:
         """Whether any process is left in the slice or below it. False also when the slice is gone."""
@@ -162,9 +164,10 @@ class Slice:
 
     def thaw(self) -> None:
         """Lets all go on, also in cgroups below that the bot froze by itself."""
-        for directory in self._tree():
-            with contextlib.suppress(FileNotFoundError):
-                write_line(f"{directory}/cgroup.freeze", "0")
+        with contextlib.ExitStack() as held:
+            for directory in self._tree(held):
+                with contextlib.suppress(FileNotFoundError):
+                    write_line(f"{directory}/cgroup.freeze", "0")
 
     def can_kill(self) -> bool:
         """Whether this kernel kills whole cgroups (cgroup.kill, since Linux 5.14)."""
@@ -226,6 +229,11 @@ class Slice:
             where = read_text(f"/proc/{pid}/cgroup")
         except (FileNotFoundError, ProcessLookupError):
             return False
+        except OSError as e:
+            # The kernel cannot say a path beyond PATH_MAX (proc_cgroup_show, Linux 6.1); only a bot nests that deep.
+            if e.errno == errno.ENAMETOOLONG:
+                return True
+            raise
         own = "/" + os.path.basename(self.path)
         paths = [line.split(":", 2)[2] for line in where.splitlines() if line.startswith("0::")]
         return any(f"{own}/" in f"{path}/" for path in paths)
@@ -234,23 +242,36 @@ class Slice:
         """Removes the slice and every cgroup below it, and lets it go. Raises CgroupError while it is
         populated.
         """
-        with cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."):
-            for directory in reversed(list(self._tree())):
+        with (
+            cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."),
+            contextlib.ExitStack() as held,
+        ):
+            for directory in reversed(list(self._tree(held))):
                 with contextlib.suppress(FileNotFoundError):
                     os.rmdir(directory)
         self.close()
 
-    def _tree(self) -> Iterator[str]:
-        """The slice and every cgroup below it, parents first."""
+    def _tree(self, held: contextlib.ExitStack) -> Iterator[str]:
+        """The slice and every cgroup below it, parents first; the names hold good for as long as ``held``."""
         pending = [self.path]
         while pending:
             directory = pending.pop()
             yield directory
-            pending.extend(_below(directory))
+            with contextlib.suppress(FileNotFoundError):
+                pending.extend(_below(_shortened(directory, held)))
 
 
 class _HomeVanished(Exception):  # noqa: N818  never leaves this room
     """The home was removed between looking and making."""
+
+
+def _shortened(directory: str, held: contextlib.ExitStack) -> str:
+    """Another name for the directory where its own grows long: a bot can nest cgroups deeper than a path can say."""
+    if len(directory) <= _LONG_PATH:
+        return directory
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    held.callback(os.close, fd)
+    return f"/proc/self/fd/{fd}"
 
 
 def _below(directory: str) -> list[str]:

@@ -219,15 +219,25 @@ class Incarnation:
             self.slice.thaw()
 
     def _kill(self) -> None:
+        self._kill_main()
         self._count_leftovers()
         self.slice.kill()
 
     def _kill_each(self) -> None:
+        self._kill_main()
         try:
             self._count_leftovers()
             self.slice.signal(signal.SIGKILL)
         finally:
             self.slice.thaw()
+
+    def _kill_main(self) -> None:
+        """Kills the main process if somebody moved it out of its slice: else nobody would ever see its end."""
+        main = self.main
+        if main is None or main.pidfd < 0 or self.settled() or self.slice.holds(main.pid):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(main.pidfd, signal.SIGKILL)
 
     def _count_leftovers(self) -> None:
         pids = self.slice.pids()

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import time
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -18,7 +18,7 @@ from swarmcg.supervisor.incarnation import Intent, Main
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["erase", "home_of", "intent_of", "main_of"]
+__all__ = ["erase", "exit_of", "home_of", "intent_of", "main_of"]
 
 _ERASE_S: Final = 10.0
 
@@ -36,18 +36,42 @@ def intent_of(held: Slice) -> Intent | None:
     return None
 
 
+class Running(msgspec.Struct, frozen=True):
+    """The attribute that the keeper writes before the program is executed."""
+
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
+    start_time: int
+    at: Annotated[float, msgspec.Meta(ge=0, lt=1 << 40)]
+
+
+class Exit(msgspec.Struct, frozen=True):
+    """The attribute that the keeper writes before the main process is reaped."""
+
+    exit_code: int | None
+    signal: int | None
+    at: float
+
+
+def exit_of(held: Slice) -> Exit | None:
+    """How the main process ended, as the keeper recorded it; None when it did not, or somebody garbled it."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(held.recall("exit"), Exit)
+    return None
+
+
 def main_of(held: Slice) -> Main | None:
     """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is
     another's now.
     """
-    running = held.recall("running")
-    if running is None:
-        return None
-    pid, started, at = running["pid"], running["start_time"], running["at"]
+    try:
+        running = msgspec.convert(held.recall("running"), Running)
+    except msgspec.ValidationError:
+        return None  # no bot ran yet, or somebody garbled it
+    pid, at = running.pid, running.at
     main = Main(pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at))
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(pid)
-        if held.holds(pid) and start_time(pid) == started:
+        if held.holds(pid) and start_time(pid) == running.start_time:
             main.pidfd = pidfd
         else:
             os.close(pidfd)

@@ -32,7 +32,7 @@ from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
 from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
-from swarmcg.supervisor.remains import erase, intent_of, main_of
+from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -177,9 +177,9 @@ class Supervisor:
             held.thaw()
         bot.main = main_of(held)
         self._watch_slice(bot)
-        known = held.recall("exit")
-        if known is not None:
-            bot.main_ended(known["exit_code"], known["signal"], known["at"])
+        known = exit_of(held)
+        if known is not None and bot.main is not None:
+            bot.main_ended(known.exit_code, known.signal, known.at)
         elif bot.main is None or (orphan and bot.main.pidfd < 0):
             bot.main_lost()
         elif orphan:
@@ -252,8 +252,10 @@ class Supervisor:
                 self.poll.watch(fd, functools.partial(self._look, bot, fd), select.EPOLLPRI)
 
     def _look(self, bot: Incarnation, fd: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             os.pread(fd, 4096, 0)  # clears the event (kernfs is level-triggered)
+        except OSError:  # somebody removed the slice: an event for ever
+            self._unwatch(bot.key)
         bot.look()
 
     def _unwatch(self, key: str) -> None:
