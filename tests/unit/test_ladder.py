@@ -137,6 +137,14 @@ def test_a_smaller_grace_counts_also_while_it_freezes() -> None:
     assert ladder.due == NOW + 0.5
 
 
+def test_a_larger_grace_does_not_lengthen_while_it_freezes() -> None:
+    ladder = up(grace=100)
+    ladder.terminate(NOW)
+    ladder.terminate(NOW, 1000)
+    ladder.frozen(NOW + 0.1)
+    assert ladder.due == NOW + 100
+
+
 def test_a_second_drain_does_not_ask_again_but_may_bring_the_deadline_nearer() -> None:
     ladder = up()
     assert ladder.drain(NOW) == (Act.THAW, Act.DRAIN)
@@ -195,7 +203,7 @@ def test_terminate_never_lengthens(
     now, _ = walk(ladder, steps)
     ladder.terminate(now, other)
     before = ladder.due
-    ladder.terminate(now + 1, 600)
+    ladder.terminate(now + 1, 601)
     assert ladder.due == before
 
 

@@ -1,0 +1,103 @@
+"""What every Bot does, be it a fake or a process in a slice.
+
+A tier gives two fixtures: `obedient` starts a bot that ends with status 0 when it is drained or terminated,
+`deaf` one that ends only when it is killed.
+"""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from swarmcg.bot import Bot, ExitReport
+from swarmcg.errors import WaitTimeout
+
+__all__ = [
+    "test_a_bot_runs_until_it_is_asked_to_end",
+    "test_a_drained_bot_has_exited",
+    "test_a_missed_deadline_goes_on_to_terminate",
+    "test_a_smaller_grace_shortens_the_one_that_runs",
+    "test_a_terminated_bot_says_so",
+    "test_after_the_end_everything_is_harmless",
+    "test_every_thread_gets_the_same_report",
+    "test_one_that_does_not_hear_is_killed_after_its_grace",
+]
+
+LONG_S = 60.0
+Start = Callable[[], Bot]
+
+
+def test_a_bot_runs_until_it_is_asked_to_end(obedient: Start) -> None:
+    bot = obedient()
+    assert isinstance(bot, Bot)
+    for timeout in (0, 0.01):
+        with pytest.raises(WaitTimeout) as caught:
+            bot.wait(timeout)
+        assert isinstance(caught.value, TimeoutError)
+        assert caught.value.remedy
+
+
+def test_a_drained_bot_has_exited(obedient: Start) -> None:
+    bot = obedient()
+    bot.drain()
+    report = bot.wait(LONG_S)
+    assert (report.reason, report.exit_code, report.signal) == ("exited", 0, None)
+
+
+def test_a_terminated_bot_says_so(obedient: Start) -> None:
+    bot = obedient()
+    bot.terminate_or_kill(LONG_S)
+    report = bot.wait(0)  # terminate_or_kill has seen the end
+    assert (report.reason, report.exit_code, report.signal) == ("terminated", 0, None)
+
+
+def test_one_that_does_not_hear_is_killed_after_its_grace(deaf: Start) -> None:
+    bot = deaf()
+    bot.terminate_or_kill(0.05)
+    report = bot.wait(0)
+    assert (report.reason, report.exit_code, report.signal) == ("killed-after-grace", None, 9)
+
+
+def test_a_missed_deadline_goes_on_to_terminate(obedient: Start, deaf: Start) -> None:
+    bot = deaf()
+    bot.drain(0.05)
+    with pytest.raises(WaitTimeout):
+        bot.wait(0.2)
+    bot.terminate_or_kill(0)
+    assert bot.wait(0).reason == "killed-after-grace"
+    other = obedient()
+    other.drain(LONG_S)
+    assert other.wait(LONG_S).reason == "exited"
+
+
+def test_a_smaller_grace_shortens_the_one_that_runs(deaf: Start) -> None:
+    bot = deaf()
+    patient = threading.Thread(target=bot.terminate_or_kill, args=(1000,))
+    patient.start()
+    bot.terminate_or_kill(0.05)
+    patient.join(LONG_S)
+    assert not patient.is_alive()
+    assert bot.wait(0).reason == "killed-after-grace"
+
+
+def test_after_the_end_everything_is_harmless(obedient: Start) -> None:
+    bot = obedient()
+    bot.terminate_or_kill(LONG_S)
+    report = bot.wait(0)
+    bot.terminate_or_kill()
+    bot.terminate_or_kill(0)
+    bot.drain()
+    bot.drain(0)
+    assert bot.wait() == bot.wait(0) == report
+
+
+def test_every_thread_gets_the_same_report(obedient: Start) -> None:
+    bot = obedient()
+    reports: list[ExitReport] = []
+    waiting = [threading.Thread(target=lambda: reports.append(bot.wait(LONG_S))) for _ in range(4)]
+    for thread in waiting:
+        thread.start()
+    bot.terminate_or_kill(LONG_S)
+    for thread in waiting:
+        thread.join(LONG_S)
+    assert reports == [bot.wait(0)] * 4
