@@ -251,7 +251,7 @@ def test_killed_at_any_point_of_a_start_or_a_stop(
     life.join(SOON_S)
     engine.connection.close(SOON_S)
     until(lambda: own_processes(tmp_path) == before)
-    print("left:", clean(engine.home, engine.journal))
+    clean(engine.home, engine.journal)
     assert clean(engine.home, engine.journal) == 0
     assert slices(home) == []
     counted = reported(engine.journal)
