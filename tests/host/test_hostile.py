@@ -128,7 +128,11 @@ def test_strays_of_a_bot_that_ended_are_killed_at_once_and_named(engine: Engine,
     report = bot.wait(SOON_S)
     assert (report.reason, report.exit_code) == ("exited", 3)
     assert report.leftovers.count >= 2
-    assert set(report.leftovers.names) <= {"sh", "setsid", "sleep"}  # some may not have got to their last exec
+    assert set(report.leftovers.names) <= {
+        "sh",
+        "setsid",
+        "sleep",
+    }  # some may not have got to their last exec
     assert report.leftovers.names
     assert slices(home) == []
 
