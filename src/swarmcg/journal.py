@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from swarmcg.bot import ExitReport
 from swarmcg.errors import StateError
+from swarmcg.flock import hold
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -38,7 +39,7 @@ class Journal:
         Raises StateError.
         """
         with self._errors("The report could not be kept"), self._open() as fd:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            hold(fd, fcntl.LOCK_EX)
             end = self._sound_end(fd)
             line = report.to_json() + b"\n"
             try:
@@ -52,7 +53,7 @@ class Journal:
     def knows(self, incarnation: str) -> bool:
         """Whether this incarnation has been reported already, by whoever. Reads the whole file."""
         with self._errors("The reports cannot be read"), self._open() as fd:
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            hold(fd, fcntl.LOCK_SH)
             if not os.fstat(fd).st_size:
                 return False
             with mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as text:
@@ -73,7 +74,7 @@ class Journal:
     def _open(self) -> Iterator[int]:
         os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(self.path, flags, 0o644)
+        fd = os.open(self.path, flags, 0o640)  # who may not open it cannot hold its lock
         try:
             _check_regular(fd)
             yield fd

@@ -23,7 +23,7 @@ ORDER: Final = (
     {"cgroup"},
     {"resources"},
     {"bot"},
-    {"errors", "places"},
+    {"errors", "flock", "places"},
 )
 LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Each costs whoever imports the package tens of milliseconds, so it is imported where it is used.

@@ -20,8 +20,9 @@ from swarmcg.cgroup import devices
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
-from swarmcg.cgroup.slice import Slice, _HomeVanished
+from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished
 from swarmcg.errors import CgroupError, HomeError
+from swarmcg.flock import hold
 from swarmcg.resources import Abilities, Lack
 
 if sys.platform != "linux":
@@ -145,7 +146,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 cgroup_errors("The home for slices could not be made", self.path),
                 contextlib.suppress(FileExistsError),
             ):
-                os.mkdir(self.path)
+                os.mkdir(self.path, _MODE)
 
     def _enable(self) -> dict[str, Lack]:
         """Enables what is offered in every directory that hands controllers to slices; why some were refused."""
@@ -217,7 +218,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """Holds the home's lock, shared while a slice is made, exclusive while ownerless ones are looked for."""
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            fcntl.flock(fd, how)
+            hold(fd, how)
             yield
         finally:
             os.close(fd)

@@ -26,7 +26,10 @@ from swarmcg.resources import Plan, Step, settled
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Slice"]
+__all__ = ["MODE", "Slice"]
+
+MODE: Final = 0o711
+"""Of homes and slices: who may not open a directory cannot hold its lock. Files in it may be read by name."""
 
 _LONG_PATH: Final = 2048  # of PATH_MAX, 4,096
 _ATTRIBUTES: Final = ("intent", "running", "exit", "stopping")
@@ -53,7 +56,7 @@ class Slice:
         """
         with cgroup_errors("The slice could not be made", path):
             try:
-                os.mkdir(path)
+                os.mkdir(path, MODE)
             except FileNotFoundError as e:
                 raise _HomeVanished from e
         try:

@@ -246,6 +246,8 @@ class Incarnation:
 
     def _cry(self) -> None:
         self.cries += 1
+        if self.cries > _CRIES:
+            return  # it has been told often enough; the slice is still watched
         who = [_describe(pid) for pid in self.slice.pids()]
         if who:
             self.listener.stuck(

@@ -13,7 +13,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +42,7 @@ __all__ = ["Supervisor"]
 _LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
+_FINISH_AGAIN_S: Final = 1.0
 
 
 class Supervisor:
@@ -57,6 +58,7 @@ class Supervisor:
         self.bots: Final[dict[str, Incarnation]] = {}
         self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
         self._removals: Final[dict[str, Removal]] = {}
+        self._unfinished: Final[dict[str, float]] = {}
         self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
         self._abilities: Abilities | None = None
@@ -78,12 +80,24 @@ class Supervisor:
         """Waits for the next event or deadline, at most ``timeout`` seconds, and handles all that is due."""
         self.poll.turn(self._until(timeout))
         for bot in list(self.bots.values()):
-            bot.tick()
+            self._contained(bot, bot.tick)
+        self._finish_again()
         self._remove_again()
+
+    def _contained(self, bot: Incarnation, act: Callable[[], None]) -> None:
+        """Does something for one bot; what goes wrong there (a lack of descriptors, say) ends no other bot.
+
+        The ladder's next deadline tries again.
+        """
+        try:
+            act()
+        except OSError:
+            _LOG.exception("bot %r: something failed, and is tried again", bot.intent.bot_id)
 
     def _until(self, timeout: float | None) -> float | None:
         dues = [bot.ladder.due for bot in self.bots.values() if bot.ladder.due is not None]
         dues += [removal.due for removal in self._removals.values()]
+        dues += list(self._unfinished.values())
         waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
         # One more millisecond: epoll rounds down, and waking before the deadline would spin.
         return min([wait + 0.001 for wait in waits] + ([] if timeout is None else [timeout]), default=None)
@@ -197,7 +211,8 @@ class Supervisor:
         elif event["event"] == "failed":
             self._failed(bot, event)
         else:
-            bot.main_ended(event["exit_code"], event["signal"], event["at"])
+            end = functools.partial(bot.main_ended, event["exit_code"], event["signal"], event["at"])
+            self._contained(bot, end)
 
     def _started(self, bot: Incarnation, event: dict[str, Any], pidfd: int) -> None:
         bot.main = Main(pid=event["pid"], pidfd=pidfd, at=time.time(), monotonic=time.monotonic())
@@ -256,7 +271,7 @@ class Supervisor:
             os.pread(fd, 4096, 0)  # clears the event (kernfs is level-triggered)
         except OSError:  # somebody removed the slice: an event for ever
             self._unwatch(bot.key)
-        bot.look()
+        self._contained(bot, bot.look)
 
     def _unwatch(self, key: str) -> None:
         for fd in self._watched.pop(key, ()):
@@ -298,7 +313,11 @@ class Supervisor:
         """The slice is empty: counters read, report on disk, slice removed; in this order, so that a crash
         loses nothing.
         """
-        report = bot.report()
+        try:
+            report = bot.report()
+        except OSError:
+            self._unfinished[bot.key] = time.monotonic() + _FINISH_AGAIN_S
+            raise
         trouble = self._keep(bot, report)
         self._unwatch(bot.key)
         if bot.main is not None:
@@ -338,6 +357,14 @@ class Supervisor:
             return
         self.home.settle()
         self._gone(removal.bot, removal.report, removal.trouble)
+
+    def _finish_again(self) -> None:
+        now = time.monotonic()
+        for key, due in list(self._unfinished.items()):
+            if due <= now:
+                bot = self.bots[key]
+                del self._unfinished[key]
+                self._contained(bot, functools.partial(self._finish, bot))
 
     def _remove_again(self) -> None:
         now = time.monotonic()

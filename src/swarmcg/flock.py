@@ -1,0 +1,34 @@
+"""flock(2) with a bound: another process, whoever it is, may hold a lock for as long as it likes."""
+
+import errno
+import fcntl
+import os
+import sys
+import time
+from typing import Final
+
+if sys.platform == "win32":
+    raise ImportError(f"{__name__} needs POSIX")
+
+__all__ = ["hold"]
+
+_WITHIN_S: Final = 5.0
+_STEP_S: Final = 0.01
+
+
+def hold(fd: int, how: int, within: float = _WITHIN_S) -> None:
+    """Takes the lock, waiting for at most ``within`` seconds. Raises OSError with EAGAIN after that.
+
+    The kernel tells nobody when a flock is released, short of blocking in it, so this asks again and again.
+    """
+    end = time.monotonic() + within
+    while True:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                held = f"another process has held the lock for {within:.0f} s"
+                raise BlockingIOError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {held}") from None
+            time.sleep(_STEP_S)
+        else:
+            return
