@@ -21,6 +21,8 @@ PLATFORMS: Final = {
     "darwin": ("--no-warn-unreachable", "src"),
     "win32": ("--no-warn-unreachable", "src"),
 }
+# User-mode-linux 6.12.113 panics when a fork is refused half-way in a storm of them (flush_tlb_mm below dup_mm).
+LEFT_OUT: Final = {"trixie": ("-m", "not storms")}
 TIERS: Final = ("unit", "host", "kernel")
 
 
@@ -92,7 +94,8 @@ def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
             lacking.append(f"no kernel of {suite}: {error}")
             continue
         keep = CACHE / "coverage" / "kernel" / suite
-        status = uml.run(command, [*uml.KERNEL_TIER, *settings.pytest_options], keep, uml.TIME_LIMIT)
+        tier = [*uml.KERNEL_TIER, *LEFT_OUT.get(suite, ()), *settings.pytest_options]
+        status = uml.run(command, tier, keep, uml.TIME_LIMIT)
         failed += [f"{suite} ended with {status}"] if status else []
     if failed or len(lacking) == len(uml.SUITES):
         return Outcome("failed" if failed else "cannot run", "; ".join(failed + lacking))

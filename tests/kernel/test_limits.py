@@ -90,6 +90,7 @@ def test_cpu_max_throttles_and_the_report_tells_for_how_long(engine: Engine) -> 
     assert report.cpu.user_s > 0
 
 
+@pytest.mark.storms
 def test_a_bot_under_throttling_forking_and_pressure_is_gone_after_its_grace(
     engine: Engine, home: Path, tmp_path: Path
 ) -> None:
