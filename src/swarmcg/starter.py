@@ -40,6 +40,7 @@ _PASSED_ON: Final = {
     "TMPDIR",
     "DOCKER_HOST_HOSTNAME",
 }
+_RELEASE_S: Final = 10.0
 _LOCK_FILE: Final = "swarming.lck"
 
 
@@ -134,7 +135,7 @@ class Starter:
         """After a failed start: no process stays for the sake of bots that there are none of."""
         with self._lock:
             if connection.idle:
-                connection.close()
+                connection.close(_RELEASE_S)
                 if self._connection is connection:  # else another start has put a new one in its place
                     self._connection = None
 

@@ -225,10 +225,14 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_home(
-    explicit: str | None = None, *, enter: bool = False, hierarchy: Callable[[], Hierarchy] = look
+    explicit: str | None = None,
+    *,
+    enter: bool = False,
+    starts: bool = True,
+    hierarchy: Callable[[], Hierarchy] = look,
 ) -> Home:
     """The home for this process. Makes nothing, except that ``enter`` moves this process into a leaf of its
-    own cgroup.
+    own cgroup. Who ``starts`` nothing there may live in it.
 
     Raises HomeError when there is none, with what would bring one.
     """
@@ -250,6 +254,8 @@ def find_home(
             remedy=f"mount -o remount,rw {seen.mount}, or start the container with a writable cgroup mount.",
         )
     if seen.own is not None and _delegated(seen.own, seen.mount):
+        if not starts:
+            return Home(path=seen.own, hierarchy=seen, ours=False)
         return _own_cgroup(seen.own, seen, enter=enter)
     return _top(seen.mount, seen)
 

@@ -63,7 +63,7 @@ def main(words: Sequence[str]) -> int:
             cause="without it slices are only listed",
             remedy="swarmcg clean --yes …",
         )
-    home = find_home(asked.home, enter=False)
+    home = find_home(asked.home, starts=False)
     return _end(home, grace) if asked.yes else _list(home)
 
 

@@ -57,7 +57,7 @@ def _abilities(home: str | None) -> Abilities:
     from swarmcg.cgroup.home import find_home  # noqa: PLC0415  Linux only
 
     try:
-        return find_home(home, enter=True).abilities()
+        return find_home(home, starts=False).abilities()
     except HomeError as e:
         return _none(f"{e.headline[:1].lower()}{e.headline[1:]}: {e.reason}", e.remedy or "")
 

@@ -81,6 +81,11 @@ def test_we_are_not_moved_unless_that_was_allowed(host: Hierarchy) -> None:
     assert "enter_home=True" in (refusal(delegated(host, os.getpid())).remedy or "")
 
 
+def test_who_starts_nothing_may_stay_where_it_is(host: Hierarchy) -> None:
+    mine = delegated(host, os.getpid(), 1)
+    assert find_home(starts=False, hierarchy=lambda: mine).path == mine.own
+
+
 def test_the_container_s_own_cgroup(host: Hierarchy) -> None:
     """In a cgroup namespace even the top of the mount is an ordinary cgroup, and has its files."""
     top = Path(host.mount or "")
