@@ -2,14 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
 from swarmcg.errors import ConfigError
-
-if TYPE_CHECKING:
-    from swarmcg.resources import LinuxResources
 
 __all__ = [
     "GRACE_INTERVAL",
@@ -179,12 +176,20 @@ def check_bot_id(bot_id: object) -> str:
     return bot_id
 
 
+class Resources(Protocol):
+    """What this module needs to know of :class:`swarmcg.LinuxResources`, the one class that a bot's resources have."""
+
+    def to_json(self) -> bytes:
+        """The OCI object as JSON."""
+        ...
+
+
 class _Asked(msgspec.Struct, frozen=True):
     """The fields of Config that may be given by position; msgspec makes a subclass's own keyword-only."""
 
     bot_id: str
     work_directory: str | os.PathLike[str]
-    resources: "LinuxResources | None" = None
+    resources: Resources | None = None
     python_version: str | os.PathLike[str] = "python3"
 
 

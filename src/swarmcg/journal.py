@@ -118,6 +118,9 @@ def write_report(path: str, report: ExitReport) -> None:
 
 
 def _is_special(path: str) -> bool:
+    # /dev/stdout may lead to a plain file that others write to as well: it is added to, and never replaced.
+    if path.startswith(("/dev/", "/proc/")):
+        return True
     try:
         return not stat.S_ISREG(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -125,7 +128,9 @@ def _is_special(path: str) -> bool:
 
 
 def _write_special(path: str, text: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe that nobody reads is ENXIO
+    fd = os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+    )  # a pipe that nobody reads is ENXIO
     try:
         os.write(fd, text)
     finally:

@@ -18,6 +18,7 @@ from swarmcg.bot import Config, OnUnenforceable
 from swarmcg.cgroup.home import find_home
 from swarmcg.errors import ConfigError, StateError
 from swarmcg.places import places
+from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.client import Connection, SupervisedBot
 from swarmcg.supervisor.launch import Launch
 
@@ -75,6 +76,7 @@ class Starter:
         self._report_file: Final = None if report_file is None else os.path.abspath(report_file)
         self._lock: Final = threading.Lock()
         self._connection: Connection | None = None
+        self._closed = False
 
     def start(self, config: Config) -> SupervisedBot:
         """Downloads the bot's code and starts it. Returns when its program runs.
@@ -83,6 +85,8 @@ class Starter:
         UnenforceableError, CgroupError, StartError (fork, exec, …), StateError (no place for reports).
         Nothing is left of a failed start.
         """
+        if self._closed:
+            raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
         work = work_directory(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
@@ -99,7 +103,7 @@ class Starter:
     def _launch(self, config: Config, work: str) -> Launch:
         return Launch(
             bot_id=config.bot_id,
-            resources=config.resources,
+            resources=_resources(config),
             on_unenforceable=config.on_unenforceable or default_policy(),
             lenient=config.lenient,
             grace=float(config.grace_interval),
@@ -144,6 +148,7 @@ class Starter:
         grace periods.
         """
         with self._lock:
+            self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -155,6 +160,16 @@ class Starter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _resources(config: Config) -> LinuxResources | None:
+    if config.resources is None or isinstance(config.resources, LinuxResources):
+        return config.resources
+    raise ConfigError(
+        "The resources are no LinuxResources",
+        value=repr(config.resources),
+        remedy="Make them with LinuxResources.from_json(text).",
+    )
 
 
 def default_policy() -> OnUnenforceable:

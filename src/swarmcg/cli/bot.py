@@ -53,7 +53,7 @@ def main(words: Sequence[str]) -> int:
     with starter:
         bot = starter.start(config)
         watch = Watch(bot)
-        _say(f"started {bot.bot_id}: pid {bot.pid}, slice {bot.slice}")
+        _say(f"started {bot.bot_id}: pid {bot.pid}, slice {bot.slice}; kill -USR1 {os.getpid()} drains it")
         report = watch.until_end()
     _say(f"ended {bot.bot_id}: {report.reason}")
     table(("EXIT REPORT", ""), outcome.lines(report), sys.stdout)

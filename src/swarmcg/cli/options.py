@@ -75,6 +75,12 @@ def report_file(asked: Namespace) -> str | None:
     if asked.report is None:
         return None
     path = os.path.abspath(str(asked.report))
+    if asked.report == "-":
+        raise UsageError(
+            "--report - names no file",
+            cause="the report would stand among the command's own output",
+            remedy="Name a file, or /dev/stderr.",
+        )
     directory = os.path.dirname(path)
     if os.path.isdir(path) or not os.access(directory, os.W_OK | os.X_OK):
         raise UsageError(

@@ -55,13 +55,12 @@ _NAMELESS: Final = StartError(  # execvp(3) says ENOENT; Python's would try ever
 
 def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
-    asked = _parser().parse_args(words)
-    command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
+    asked, command = _split(words)
     if not command:
         raise UsageError(
             "No command was named",
             cause="everything was taken for flags",
-            remedy="swarmcg run [flags] -- COMMAND [ARGUMENT…]",
+            remedy="swarmcg run [flags] -- COMMAND [ARGUMENT...]",
         )
     if not command[0]:
         return _not_started(_NAMELESS)
@@ -80,9 +79,20 @@ def main(words: Sequence[str]) -> int:
         supervisor.close()
 
 
+def _split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and the command: all that follows the first ``--`` that no command stands before."""
+    if "--" in words:
+        end = list(words).index("--")
+        asked = _parser().parse_args(words[:end])
+        if not asked.command:
+            return asked, list(words[end + 1 :])
+    asked = _parser().parse_args(words)
+    return asked, asked.command
+
+
 def _parser() -> Parser:
     parser = Parser("swarmcg run", "Runs a command in a slice of its own.", _EPILOG)
-    parser.usage = "swarmcg run [flags] [--] COMMAND [ARGUMENT…]"
+    parser.usage = "swarmcg run [flags] [--] COMMAND [ARGUMENT...]"
     parser.add_argument(
         "--id", metavar="ID", help="how reports call it (default: the command's name and our pid)"
     )

@@ -8,8 +8,10 @@ __all__ = ["columns", "printable", "table"]
 _GAP: Final = "  "
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO | None) -> None:
     """Prints the rows under their head, in the way that suits where they go."""
+    if out is None:
+        return  # there is no output, as after >&-
     lines = [[printable(cell) for cell in row] for row in (head, *rows)]
     print("\n".join(columns(lines) if out.isatty() else map("\t".join, lines)), file=out)
 

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-_HEIR = "import sys; sys.path.append({package!r}); from swarmcg.supervisor.heir import main; main({fd})"
+_HEIR = (
+    "import sys; {package!r} in sys.path or sys.path.insert(0, {package!r}); "
+    "from swarmcg.supervisor.heir import main; main({fd})"
+)
 _HEIRS = 3
 """How often an heir is started before the slices are left to ``swarmcg clean``."""
 

@@ -37,7 +37,7 @@ _LONGEST_POLL_S: Final = 86400.0
 """poll(2) takes an int of milliseconds; who waits longer asks again."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM: Final = (
-    "import sys; sys.path.append({package!r}); "
+    "import sys; {package!r} in sys.path or sys.path.insert(0, {package!r}); "
     "from swarmcg.supervisor.service import main; main({fd}, *sys.argv[1:])"
 )
 

@@ -259,7 +259,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--then-terminate", action="store_true", help="end the bot once the tasks are done")
     options = parser.parse_args(arguments)
-    with SwarmingServer(port=options.port) as server, contextlib.suppress(KeyboardInterrupt):
+    try:
+        made = SwarmingServer(port=options.port)
+    except (OSError, OverflowError) as e:
+        parser.error(f"port {options.port} cannot be used: {e}")
+    with made as server, contextlib.suppress(KeyboardInterrupt):
         print(server.url, flush=True)
         tasks = [server.give_task(["/bin/sh", "-c", command]) for command in options.task]
         _tell(server, tasks, then_terminate=options.then_terminate)
