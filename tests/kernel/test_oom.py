@@ -13,6 +13,9 @@ import pytest
 from swarmcg.resources import LinuxResources
 from tests.host.engine import SOON_S, Engine, facts, until
 
+# The installation's own interpreter: while coverage is measured, sys.executable is a script that brings coverage along,
+# and with it more memory than the limits here allow.
+PYTHON: Final = f"{sys.base_prefix}/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 MB: Final = 1 << 20
 EAT: Final = "b = bytearray(b'x') * (64 << 20)"
 TIGHT: Final = LinuxResources.from_json(f'{{"memory": {{"limit": {24 * MB}, "swap": {24 * MB}}}}}')
@@ -30,9 +33,9 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.host.engine import Engine, SOON_S
-from tests.kernel.test_oom import TIGHT
+from tests.kernel.test_oom import PYTHON, TIGHT
 with Engine({home!r}, Path({state!r})) as engine:
-    bot = engine.start(sys.executable, "-I", "-S", "-c", {program!r}, resources=TIGHT, ready={ready})
+    bot = engine.start(PYTHON, "-I", "-S", "-c", {program!r}, resources=TIGHT, ready={ready})
     if {ready}:
         import os
         os.kill(bot.pid, 9)
@@ -47,7 +50,7 @@ def engine(home: Path, tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_the_main_process_over_its_own_limit(engine: Engine) -> None:
-    report = engine.start(sys.executable, "-I", "-S", "-c", EAT, resources=TIGHT).wait(SOON_S)
+    report = engine.start(PYTHON, "-I", "-S", "-c", EAT, resources=TIGHT).wait(SOON_S)
     assert (report.reason, report.reason_evidence) == ("oom-own-limit", "kmsg")
     assert (report.signal, report.exit_code) == (signal.SIGKILL, None)
     assert report.oom_kills is not None
@@ -55,7 +58,7 @@ def test_the_main_process_over_its_own_limit(engine: Engine) -> None:
 
 
 def test_a_child_over_the_limit_and_a_main_process_killed_by_hand(engine: Engine) -> None:
-    bot = engine.start(sys.executable, "-I", "-S", "-c", CHILD_DIES, resources=TIGHT, ready=True)
+    bot = engine.start(PYTHON, "-I", "-S", "-c", CHILD_DIES, resources=TIGHT, ready=True)
     os.kill(bot.pid, signal.SIGKILL)
     report = bot.wait(SOON_S)
     assert (report.reason, report.reason_evidence, report.signal) == ("signaled", "none", signal.SIGKILL)
@@ -76,7 +79,7 @@ def test_an_exit_status_of_137(engine: Engine) -> None:
 
 def test_a_child_over_the_limit_that_the_main_process_outlives(engine: Engine) -> None:
     program = CHILD_DIES.replace('print("ready", flush=True)', "").replace("signal.pause()", "sys.exit(137)")
-    report = engine.start(sys.executable, "-I", "-S", "-c", program, resources=TIGHT).wait(SOON_S)
+    report = engine.start(PYTHON, "-I", "-S", "-c", program, resources=TIGHT).wait(SOON_S)
     assert (report.reason, report.exit_code, report.oom_kills) == ("exited", 137, 1)
 
 
@@ -87,7 +90,7 @@ def test_the_limit_of_an_ancestor(home: Path, tmp_path: Path) -> None:
     (above / "memory.swap.max").write_text("0")
     with Engine(above, tmp_path) as engine:
         roomy = LinuxResources.from_json(f'{{"memory": {{"limit": {512 * MB}}}}}')
-        report = engine.start(sys.executable, "-I", "-S", "-c", EAT, resources=roomy).wait(SOON_S)
+        report = engine.start(PYTHON, "-I", "-S", "-c", EAT, resources=roomy).wait(SOON_S)
     above.rmdir()
     assert (report.reason, report.reason_evidence) == ("oom-ancestor", "kmsg")
 
@@ -104,7 +107,7 @@ open(own + "/leaf/memory.max", "w").write(str(24 << 20))
 open(own + "/leaf/memory.swap.max", "w").write("0")
 {EAT}
 """
-    report = engine.start(sys.executable, "-I", "-S", "-c", inner).wait(SOON_S)
+    report = engine.start(PYTHON, "-I", "-S", "-c", inner).wait(SOON_S)
     assert report.reason == "oom-own-limit"
 
 
@@ -158,7 +161,7 @@ def test_oom_of_the_whole_group_names_the_main_process(engine: Engine) -> None:
         f'{{"memory": {{"limit": {24 * MB}, "swap": {24 * MB}}}, "unified": {{"memory.oom.group": "1"}}}}'
     )
     program = f"import subprocess, sys; subprocess.run([sys.executable, '-I', '-S', '-c', {EAT!r}])"
-    bot = engine.start(sys.executable, "-I", "-S", "-c", program, resources=group)
+    bot = engine.start(PYTHON, "-I", "-S", "-c", program, resources=group)
     report = bot.wait(SOON_S)
     assert report.reason == "oom-own-limit"
     until(engine.reports)
