@@ -25,7 +25,7 @@ SUITES: Final = ("bookworm", "trixie")
 MEMORY: Final = "768M"
 SWAP_BYTES: Final = 64 << 20
 DISK_BYTES: Final = 64 << 20
-TIME_LIMIT: Final = 300.0
+TIME_LIMIT: Final = 900.0
 NO_EXIT_STATUS: Final = 99
 KERNEL_TIER: Final = (
     "python",

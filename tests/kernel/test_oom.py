@@ -143,7 +143,7 @@ def test_without_the_kernel_log_the_counter_is_the_evidence(
 
 def test_termination_by_us_is_never_taken_for_an_oom_kill(engine: Engine) -> None:
     bot = engine.start(
-        sys.executable,
+        PYTHON,
         "-I",
         "-S",
         "-c",
