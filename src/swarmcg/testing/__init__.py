@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from swarmcg.testing.fake_bot import FakeBot as FakeBot
+    from swarmcg.testing.hooks import NO_CIPD as NO_CIPD
     from swarmcg.testing.package import small_bot_version as small_bot_version, small_bot_zip as small_bot_zip
     from swarmcg.testing.server import SwarmingServer as SwarmingServer
-    from swarmcg.testing.tasks import Event as Event, Task as Task
+    from swarmcg.testing.tasks import Event as Event, KnownBot as KnownBot, Task as Task
 
 _HOMES = {
     "Event": "tasks",
     "FakeBot": "fake_bot",
+    "KnownBot": "tasks",
+    "NO_CIPD": "hooks",
     "SwarmingServer": "server",
     "Task": "tasks",
     "small_bot_version": "package",

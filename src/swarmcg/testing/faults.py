@@ -34,23 +34,27 @@ class Reply(NamedTuple):
     body: bytes = b""
     headers: Mapping[str, str] = {}
 
-    def head(self, length: int | None) -> bytes:
-        """The status line and the headers, announcing a length or none."""
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", "Connection: close"]
+    def head(self, length: int | None, *, keep: bool = False) -> bytes:
+        """The status line and the headers, announcing a length or none, and with ``keep`` that the
+        connection goes on.
+        """
+        connection = "keep-alive" if keep else "close"
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}", f"Connection: {connection}"]
         lines += [f"{name}: {value}" for name, value in self.headers.items()]
         lines += [] if length is None else [f"Content-Length: {length}"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
-    def encode(self) -> bytes:
+    def encode(self, *, keep: bool = False) -> bytes:
         """The bytes that go over the wire."""
-        return self.head(len(self.body)) + self.body
+        return self.head(len(self.body), keep=keep) + self.body
 
 
 class Wire(NamedTuple):
-    """The connection, and the event that the server is about to close."""
+    """The connection, the event that the server is about to close, and whether the client may ask again."""
 
     connection: socket.socket
     closing: threading.Event
+    keep: bool = False
 
     def send(self, data: bytes) -> bool:
         """Sends it; False when the client has gone."""

@@ -1,52 +1,63 @@
 """A Swarming server on loopback, for tests and for trying things out.
 
-As a command, ``python -m swarmcg.testing.server --task 'echo hello'`` prints its URL and then what happens.
+As a command, ``python -m swarmcg.testing.server`` serves (see :mod:`swarmcg.testing.command`).
 """
 
-import argparse
-import contextlib
-import http.server
 import json
 import re
-import socket
 import threading
 import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
+from swarmcg.testing.board import Board, terminate_order
+from swarmcg.testing.control import PREFIX as CONTROL, answer_control
 from swarmcg.testing.faults import Fault, Reply, Wire
+from swarmcg.testing.hooks import NO_CIPD
+from swarmcg.testing.listener import Listener, Request
 from swarmcg.testing.package import small_bot_version, small_bot_zip
-from swarmcg.testing.tasks import Board, Event, Task, terminate_order
+from swarmcg.testing.tasks import Event, KnownBot, Task
 
-__all__ = ["SwarmingServer", "main"]
+__all__ = ["SwarmingServer"]
 
 _API: Final = "/swarming/api/v1/bot/"
+_BOT_ID_HEADER: Final = "X-Luci-Swarming-Bot-ID"
 _NO_TOKEN: Final = {"service_account": "none", "expiry": 0}
 _ZIP_HEADERS: Final = {"Content-Type": "application/octet-stream", "Cache-Control": "public, max-age=3600"}
-_MOST_BODY: Final = 128 << 20
+_UNKNOWN: Final = "unknown_call"
 
 
 class SwarmingServer:
-    """An embedded Swarming server on 127.0.0.1, with the calls of the bot API that a bot needs to run tasks.
+    """An embedded Swarming server, on 127.0.0.1 unless told otherwise, with the calls of the bot API that a
+    stock bot needs to run tasks.
 
     Used as a context manager: it serves inside, and afterwards no thread and no socket is left. By default it
     serves the small bot of this package; ``bot_zip`` and ``version`` name another one, which must have been
     packed for ``url``, so for one of those ``port`` is usually fixed. ``sleep`` is what an idle bot is told
-    to sleep, in seconds.
+    to sleep, in seconds. ``bot_config`` is the source of the hooks that bots get; by default such as let a
+    stock bot run tasks without CIPD and CAS.
 
     A test gives work with ``give_task`` and looks at ``events``, ``requests`` and the tasks; ``fail`` has
-    chosen calls go wrong. All methods may be called from any thread.
+    chosen calls go wrong. A POST that the server does not know is answered ``{}`` and noted as the event
+    ``unknown_call``. All methods may be called from any thread.
     """
 
     def __init__(
-        self, bot_zip: bytes | None = None, version: str | None = None, *, port: int = 0, sleep: float = 0.1
+        self,
+        bot_zip: bytes | None = None,
+        version: str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        sleep: float = 0.1,
+        bot_config: str = NO_CIPD,
     ) -> None:
-        self._http: Final = _Http(("127.0.0.1", port), _Handler)
-        self._http.swarming = self
-        self.url: Final = f"http://127.0.0.1:{self._http.server_address[1]}"
-        self.zip: bytes = small_bot_zip(self.url) if bot_zip is None else bot_zip
+        self._http: Final = Listener((host, port), self._answer)
+        self.url: Final = f"http://{host}:{self._http.server_address[1]}"
+        live = version or small_bot_version(self.url)
+        self._zips: Final = {live: small_bot_zip(self.url) if bot_zip is None else bot_zip}
         self.requests: Final[list[tuple[str, str]]] = []
-        self._board: Final = Board(self.url, version or small_bot_version(self.url), sleep)
+        self._board: Final = Board(self.url, live, sleep, bot_config)
         self._faults: Final[dict[str, list[Fault]]] = {}
         self._forbidden: Final[set[str]] = set()
         self._thread: Final = threading.Thread(target=self._http.serve, name="swarming-server")
@@ -64,10 +75,39 @@ class SwarmingServer:
         return self._board.version
 
     @property
+    def versions(self) -> list[str]:
+        """All versions that are kept, the live one among them."""
+        with self._board.changed:
+            return list(self._zips)
+
+    @property
+    def zip(self) -> bytes:
+        """The package of the live version."""
+        with self._board.changed:
+            return self._zips[self._board.version]
+
+    @zip.setter  # noqa: A003  zip means the property here
+    def zip(self, packed: bytes) -> None:
+        with self._board.changed:
+            self._zips[self._board.version] = packed
+
+    @property
     def events(self) -> list[Event]:
         """Everything that happened so far, oldest first."""
         with self._board.changed:
             return list(self._board.events)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All tasks, oldest first."""
+        with self._board.changed:
+            return list(self._board.tasks.values())
+
+    @property
+    def bots(self) -> list[KnownBot]:
+        """Every bot that ever came, as it was last seen."""
+        with self._board.changed:
+            return list(self._board.bots.values())
 
     def give_task(self, command: Sequence[str], *, bot_id: str | None = None, **manifest: Any) -> Task:
         """Queues a command for this bot, or the first that asks. ``manifest`` replaces fields of the
@@ -84,13 +124,25 @@ class SwarmingServer:
         self._board.order(bot_id, terminate_order())
 
     def restart(self, bot_id: str, message: str = "restart") -> None:
-        """Tells the bot at its next poll to restart its host, as far as it does that."""
+        """Tells the bot at its next poll to restart itself."""
         self._board.order(bot_id, {"cmd": "bot_restart", "message": message})
 
-    def publish(self, bot_zip: bytes, version: str) -> None:
-        """Makes another package the live one; bots of any other version are told to update."""
+    def reboot(self, bot_id: str, message: str = "reboot") -> None:
+        """Tells the bot at its next poll to reboot its host. A stock bot with the right to do so will."""
+        self._board.order(bot_id, {"cmd": "host_reboot", "message": message})
+
+    def keep(self, bot_zip: bytes, version: str) -> None:
+        """Keeps another package, that :meth:`publish` can make the live one."""
         with self._board.changed:
-            self.zip, self._board.version = bot_zip, version
+            self._zips[version] = bot_zip
+
+    def publish(self, bot_zip: bytes | None, version: str) -> None:
+        """Makes another package the live one; bots of any other version are told to update. None for a
+        package that is kept already; raises KeyError when it is not.
+        """
+        with self._board.changed:
+            self._zips[version] = self._zips[version] if bot_zip is None else bot_zip
+            self._board.version = version
 
     def configure(self, bot_config: str) -> None:
         """The source of hooks that bots get with the next handshake."""
@@ -122,47 +174,59 @@ class SwarmingServer:
         """How often the zip itself was asked for."""
         return sum(path.startswith(f"{_API}bot_code/") for _, path in self.requests)
 
-    def _answer(self, method: str, target: str, body: bytes, wire: Wire) -> None:
-        self.requests.append((method, target))
-        path, _, query = target.partition("?")
+    def _answer(self, request: Request, wire: Wire) -> bool:
+        self.requests.append((request.method, request.target))
+        path = request.target.partition("?")[0]
         with self._board.changed:
             faults = self._faults.get(_call(path))
             fault = faults.pop(0) if faults else None
         if fault is None:
-            wire.send(self._reply(method, path, query, body).encode())
-        else:
-            fault(self._get(path, query) if method == "GET" else _json({}), wire)
+            return wire.send(self._reply(request).encode(keep=wire.keep)) and wire.keep
+        fault(self._get(request) if request.method == "GET" else _json({}), wire)
+        return False
 
-    def _reply(self, method: str, path: str, query: str, body: bytes) -> Reply:
-        if method == "GET":
-            return self._get(path, query)
+    def _reply(self, request: Request) -> Reply:
+        if request.target.startswith(CONTROL):
+            return answer_control(self, request)
+        if request.method == "GET":
+            return self._get(request)
         try:
-            posted = json.loads(body)
-            name, _, rest = path.removeprefix(_API).partition("/")
-            return _json(self._post(name, rest, posted))
+            posted = {
+                "id": request.headers.get(_BOT_ID_HEADER, "unknown"),
+                **json.loads(request.body or b"{}"),
+            }
+            return _json(self._post(request.target.partition("?")[0], posted))
         except (LookupError, TypeError, ValueError) as e:
             return Reply(400, f"{type(e).__name__}: {e}\n".encode())
 
-    def _get(self, path: str, query: str) -> Reply:
+    def _get(self, request: Request) -> Reply:
+        path = request.target.partition("?")[0]
         if path in {"/bot_code", f"{_API}bot_code"} or path.startswith(f"{_API}bot_code/"):
-            return self._bot_code(path, query)
+            return self._bot_code(request)
         if path == f"{_API}server_ping":
             return Reply(200, b"Server Up")
         if path == "/auth/api/v1/server/oauth_config":
             return _json({"client_id": "none", "client_not_so_secret": "none", "primary_url": self.url})
-        return Reply(404, b"not found\n")
+        return Reply(404, b'{"error": "not found"}\n', {"Content-Type": "application/json"})
 
-    def _bot_code(self, path: str, query: str) -> Reply:
-        """The zip at the live version's address, without a query; from anywhere else a redirect to there."""
-        live = f"{_API}bot_code/{self.version}"
-        if path == live and not query:
-            return Reply(200, self.zip, _ZIP_HEADERS)
-        asked = urllib.parse.parse_qs(query).get("bot_id", [""])[0]
+    def _bot_code(self, request: Request) -> Reply:
+        """The zip at the address of a kept version, without a query; from anywhere else a redirect to the
+        live one.
+        """
+        path, _, query = request.target.partition("?")
+        asked = urllib.parse.parse_qs(query).get("bot_id", [request.headers.get(_BOT_ID_HEADER, "")])[0]
         if asked in self._forbidden:
-            return Reply(403, b"this bot may not have the code\n")
-        return Reply(302, headers={"Location": live})
+            return Reply(403, b"this bot may not have the code\n", {"Content-Type": "text/plain"})
+        version = path.removeprefix(f"{_API}bot_code/")
+        with self._board.changed:
+            found = None if query else self._zips.get(version)
+            live = self._board.version
+        if found is not None:
+            return Reply(200, found, _ZIP_HEADERS)
+        return Reply(302, headers={"Location": f"{_API}bot_code/{live}"})
 
-    def _post(self, name: str, rest: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        name, _, rest = path.removeprefix(_API).partition("/")
         plain: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
             "handshake": self._board.handshake,
             "poll": self._board.poll,
@@ -170,10 +234,13 @@ class SwarmingServer:
             "oauth_token": lambda _: {**_NO_TOKEN, "access_token": None},
             "id_token": lambda _: {**_NO_TOKEN, "id_token": None},
         }
-        if name in plain:
-            return plain[name](body)
         of_a_task = {"task_update": self._board.task_update, "task_error": self._board.task_error}
-        return of_a_task[name](rest or str(body["task_id"]), body)
+        if path.startswith(_API) and name in plain:
+            return plain[name](body)
+        if path.startswith(_API) and name in of_a_task:
+            return of_a_task[name](rest or str(body["task_id"]), body)
+        self._board.note(str(body["id"]), _UNKNOWN, path)
+        return {}
 
 
 def _json(value: object) -> Reply:
@@ -186,108 +253,7 @@ def _call(path: str) -> str:
     return found.group() if found else ""
 
 
-class _Http(http.server.ThreadingHTTPServer):
-    """Serves until it is ended, without looking up every now and then, and knows its open connections."""
-
-    daemon_threads = False  # so that closing joins them
-    request_queue_size = 128  # with the 5 of socketserver, many bots at once wait a second for a second SYN
-    swarming: SwarmingServer
-
-    def __init__(self, address: tuple[str, int], handler: type["_Handler"]) -> None:
-        self.closing: Final = threading.Event()
-        self._open: Final[set[socket.socket]] = set()
-        self._open_lock: Final = threading.Lock()
-        super().__init__(address, handler)
-
-    def serve(self) -> None:
-        while not self.closing.is_set():
-            self.handle_request()
-
-    def end(self, serving: threading.Thread) -> None:
-        self.closing.set()
-        with contextlib.suppress(OSError):  # wakes the loop; refused when it has ended already
-            socket.create_connection(self.socket.getsockname(), timeout=1).close()
-        serving.join()
-        with self._open_lock:
-            for connection in self._open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.server_close()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._open_lock:
-            self._open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._open_lock:
-            self._open.discard(request)
-        super().shutdown_request(request)
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Http
-
-    def _serve(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > _MOST_BODY:
-            self.send_error(413)
-            return
-        body = self.rfile.read(length)
-        self.server.swarming._answer(  # noqa: SLF001  its own server
-            self.command, self.path, body, Wire(self.connection, self.server.closing)
-        )
-
-    do_GET = do_POST = _serve  # noqa: N815  so http.server finds them
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):  # the client has gone
-            super().handle()
-
-    def log_message(self, *_: object) -> None:
-        """Not on stderr: ``requests`` has it all."""
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m swarmcg.testing.server``: serves until Ctrl-C, or with --then-terminate until the bot has
-    left.
-    """
-    parser = argparse.ArgumentParser(prog="python -m swarmcg.testing.server", description=main.__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0, the default, takes any that is free")
-    parser.add_argument(
-        "--task", action="append", default=[], metavar="COMMAND", help="a shell command for the bot"
-    )
-    parser.add_argument("--then-terminate", action="store_true", help="end the bot once the tasks are done")
-    options = parser.parse_args(arguments)
-    try:
-        made = SwarmingServer(port=options.port)
-    except (OSError, OverflowError) as e:
-        parser.error(f"port {options.port} cannot be used: {e}")
-    with made as server, contextlib.suppress(KeyboardInterrupt):
-        print(server.url, flush=True)
-        tasks = [server.give_task(["/bin/sh", "-c", command]) for command in options.task]
-        _tell(server, tasks, then_terminate=options.then_terminate)
-    return 0
-
-
-def _tell(server: SwarmingServer, tasks: Sequence[Task], *, then_terminate: bool) -> None:
-    """Prints what happens, for ever or until the bot that did the tasks has left."""
-    told = 0
-    pending = list(tasks)
-    terminated = False
-    while True:
-        for event in server.events_from(told):
-            told += 1
-            print(f"{event.bot_id}: {event.event} {event.message}".rstrip(), flush=True)
-            if event.event == "bot_shutdown" and terminated:
-                return
-        for task in [task for task in pending if task.ended]:
-            pending.remove(task)
-            print(task.output.decode(errors="replace"), end="", flush=True)
-        if then_terminate and not terminated and not pending and told:
-            server.terminate(server.events[0].bot_id)
-            terminated = True
-
-
 if __name__ == "__main__":
+    from swarmcg.testing.command import main
+
     raise SystemExit(main())

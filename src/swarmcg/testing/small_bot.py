@@ -126,7 +126,10 @@ class Run:
                 self._enforce()
             code = self._process.returncode
             self._end_group(signal.SIGKILL)
-            self._finish(bell, read_available(pipe.fileno()), code)
+            aborted = bell.rung and code == -signal.SIGTERM
+            # An aborted task is told by task_error: with an exit code it would count as completed.
+            told = {} if aborted else {"exit_code": code}
+            self._finish(bell, read_available(pipe.fileno()), told)
         return code
 
     def _age(self) -> float:
@@ -143,14 +146,13 @@ class Run:
             self._told += len(self._pending)
             self._pending = b""
         if answer.get("must_stop") and self._kill_at is None:
-            self._facts["canceled"] = True
             self._stop()
         return bool(answer)
 
-    def _finish(self, bell: Bell, output: bytes, code: int) -> None:
+    def _finish(self, bell: Bell, output: bytes, told: dict[str, Any]) -> None:
         """The last update, which is worth some attempts."""
         for attempt in range(FINAL_ATTEMPTS):
-            if self._update(output if attempt == 0 else b"", exit_code=code, duration=self._age()):
+            if self._update(output if attempt == 0 else b"", duration=self._age(), **told):
                 return
             bell.wait(TICK * 2**attempt)
 

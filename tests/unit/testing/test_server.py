@@ -1,22 +1,24 @@
 """The embedded server, asked over HTTP as a bot would ask it."""
 
 import base64
+import contextlib
+import gzip
+import http.client
 import io
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from swarmcg.testing import Event, SwarmingServer, small_bot_version, small_bot_zip
+from swarmcg.testing import Event, SwarmingServer, faults, small_bot_version, small_bot_zip
 
 API = "/swarming/api/v1/bot/"
 
@@ -116,7 +118,7 @@ def test_a_task_that_runs_is_cancelled_through_its_bot(server: SwarmingServer) -
     post(server, "poll")
     server.cancel(task)
     assert post(server, f"task_update/{task.id}")["must_stop"] is True
-    post(server, f"task_update/{task.id}", exit_code=-15, canceled=True)
+    post(server, f"task_update/{task.id}", exit_code=-15)
     assert task.wait(0) == "KILLED"
 
 
@@ -132,6 +134,168 @@ def test_a_task_that_took_too_long_is_told_apart(server: SwarmingServer) -> None
     post(server, "poll")
     post(server, f"task_update/{task.id}", exit_code=-9, hard_timeout=True)
     assert task.wait(0) == "TIMED_OUT"
+
+
+def test_a_task_that_was_cancelled_before_its_command_began_says_so(server: SwarmingServer) -> None:
+    task = server.give_task(["sleep"])
+    post(server, "poll")
+    server.cancel(task)
+    post(server, f"task_update/{task.id}", exit_code=-1, canceled=True)
+    assert task.wait(0) == "CANCELED"
+
+
+def test_a_poll_that_is_asked_again_gets_the_same_task(server: SwarmingServer) -> None:
+    task, other = server.give_task(["sleep"]), server.give_task(["other"])
+    first = post(server, "poll", request_uuid="1")
+    assert post(server, "poll", request_uuid="1") == first
+    assert (task.state, other.state) == ("RUNNING", "PENDING")
+
+
+@pytest.mark.parametrize("call", ["poll", "handshake"])
+def test_a_bot_that_begins_anew_has_lost_its_task(server: SwarmingServer, call: str) -> None:
+    task = server.give_task(["sleep"])
+    post(server, "poll", request_uuid="1")
+    post(server, call, request_uuid="2")
+    assert task.wait(0) == "BOT_DIED"
+
+
+def test_an_error_that_comes_late_does_not_change_how_a_task_ended(server: SwarmingServer) -> None:
+    task = server.give_task(["true"])
+    post(server, "poll")
+    post(server, f"task_update/{task.id}", exit_code=0)
+    post(server, f"task_error/{task.id}", message="late")
+    assert (task.state, task.error) == ("COMPLETED", "late")
+
+
+def test_bots_are_known_by_what_they_did_last(server: SwarmingServer) -> None:
+    def seen() -> list[tuple[str, str, str]]:
+        return [(bot.bot_id, bot.version, bot.state) for bot in server.bots]
+
+    assert seen() == []
+    post(server, "handshake", version="1")
+    assert seen() == [("b", "1", "idle")]
+    task = server.give_task(["true"])
+    post(server, "poll")
+    assert seen() == [("b", server.version, f"running {task.id}")]
+    post(server, f"task_update/{task.id}", exit_code=0)
+    assert seen() == [("b", server.version, "idle")]
+    post(server, "event", event="bot_shutdown")
+    assert seen() == [("b", server.version, "left")]
+
+
+def test_a_host_can_be_rebooted(server: SwarmingServer) -> None:
+    server.reboot("b", "now")
+    assert post(server, "poll") == {"cmd": "host_reboot", "message": "now"}
+
+
+def test_a_manifest_has_the_fields_that_the_stock_bot_wants_and_no_others(server: SwarmingServer) -> None:
+    server.give_task(["true"])
+    manifest = post(server, "poll")["manifest"]
+    assert set(manifest) == {
+        "bot_id", "bot_authenticated_as", "bot_dimensions", "caches", "cas_input_root", "cipd_input", "command",
+        "dimensions", "env", "env_prefixes", "grace_period", "hard_timeout", "host", "io_timeout", "outputs",
+        "realm", "relative_cwd", "resultdb", "secret_bytes", "service_accounts", "task_id",
+    }  # fmt: skip
+    assert manifest["task_id"].endswith("1")
+    assert manifest["service_accounts"]["system"] == {"service_account": "none"}
+
+
+def test_a_bot_may_name_itself_in_a_header_or_not_at_all(server: SwarmingServer) -> None:
+    for headers, name in (({"X-Luci-Swarming-Bot-ID": "from header"}, "from header"), ({}, "unknown")):
+        request = urllib.request.Request(server.url + API + "event", b'{"event": "here"}', headers)
+        with urllib.request.urlopen(request) as answer:
+            assert answer.read() == b"{}"
+        assert server.events[-1] == Event(name, "here", "")
+
+
+def test_a_call_that_nobody_knows_is_answered_and_noted(server: SwarmingServer) -> None:
+    for path in (API + "rbe/session/create", "/ereporter2/api/v1/on_error"):
+        with urllib.request.urlopen(server.url + path, b"") as answer:
+            assert answer.read() == b"{}"
+        assert server.events[-1] == Event("unknown", "unknown_call", path)
+
+
+def test_a_package_that_is_kept_can_be_had_and_be_made_live(server: SwarmingServer) -> None:
+    first = server.version
+    server.keep(b"second", "2")
+    assert (server.version, server.versions) == (first, [first, "2"])
+    assert get(server, API + "bot_code/2") == b"second"
+    assert get(server, API + "bot_code/2?x=1") == server.zip != b"second"
+    server.publish(None, "2")
+    assert get(server, API + "bot_code") == b"second"
+    with pytest.raises(KeyError):
+        server.publish(None, "3")
+    assert server.version == "2"
+
+
+@pytest.mark.parametrize("how", ["query", "header"])
+def test_a_bot_that_may_not_have_the_code_is_told_in_text(server: SwarmingServer, how: str) -> None:
+    server.forbid("b&c")
+    asked = urllib.request.Request(server.url + "/bot_code")
+    if how == "header":
+        asked.add_header("X-Luci-Swarming-Bot-ID", "b&c")
+    else:
+        asked = urllib.request.Request(server.url + "/bot_code?bot_id=b%26c")
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked)
+    with caught.value as error:
+        assert (error.code, error.headers["Content-Type"]) == (403, "text/plain")
+
+
+def test_one_connection_serves_many_calls(server: SwarmingServer) -> None:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    with contextlib.closing(connection):
+        addresses = set()
+        for call in ("handshake", "poll", "poll"):
+            connection.request("POST", API + call, json.dumps({"dimensions": {"id": ["b"]}}))
+            addresses.add(connection.sock.getsockname())
+            answer = connection.getresponse()
+            assert (answer.version, answer.getheader("Content-Length")) == (11, str(len(answer.read())))
+        connection.request("GET", API + "nothing")
+        assert connection.getresponse().read() == b'{"error": "not found"}\n'
+        connection.request("GET", API + "bot_code")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (302, b"")
+        addresses.add(connection.sock.getsockname())
+        assert len(addresses) == 1
+
+
+def test_a_fault_ends_its_connection(server: SwarmingServer) -> None:
+    server.fail("poll", faults.status(500))
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", API + "poll", b"{}")
+        answer = connection.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (500, "close")
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_body_may_be_compressed(
+    server: SwarmingServer, encoding: str, pack: Callable[[bytes], bytes]
+) -> None:
+    body = pack(b'{"dimensions": {"id": ["packed"]}}')
+    request = urllib.request.Request(server.url + API + "handshake", body, {"Content-Encoding": encoding})
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["session"] == "session-packed"
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Encoding": "gzip"}, 400),
+        ({"Content-Encoding": "br"}, 415),
+        ({"Transfer-Encoding": "chunked"}, 411),
+        ({"Content-Length": "-1"}, 400),
+        ({"Content-Length": "9" * 12}, 413),
+    ],
+)
+def test_a_body_that_cannot_be_had_is_refused(
+    server: SwarmingServer, headers: dict[str, str], status: int
+) -> None:
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", API + "poll", b"{}", headers)
+        assert connection.getresponse().status == status
 
 
 def test_an_aborted_task_keeps_its_message(server: SwarmingServer) -> None:
@@ -152,7 +316,6 @@ def test_a_bot_that_leaves_takes_its_task_with_it(server: SwarmingServer) -> Non
 @pytest.mark.parametrize(
     ("call", "body"),
     [
-        ("nothing", {}),
         ("task_update/1", {}),
         ("poll", {"dimensions": {}}),
         ("handshake", {"dimensions": 3}),
@@ -198,26 +361,3 @@ def test_the_small_bot_is_packed_the_same_each_time() -> None:
         config = json.loads(archive.read("config.json"))
     assert config == {"server": "http://host:1", "version": small_bot_version("http://host:1")}
     assert small_bot_version("http://host:2") != config["version"]
-
-
-def test_the_command_tells_its_url_then_what_happens_and_ends(tmp_path: Any) -> None:
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "swarmcg.testing.server",
-        "--task",
-        "echo done",
-        "--then-terminate",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        (tmp_path / "bot.zip").write_bytes(small_bot_zip(url))
-        bot = [sys.executable, tmp_path / "bot.zip", "start_bot"]
-        subprocess.run(bot, env=os.environ | {"SWARMING_BOT_ID": "b"}, check=True, timeout=30)
-        told, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "done\n" in told
-    assert told.endswith("b: bot_shutdown The server asked for it\n")
