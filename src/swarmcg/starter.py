@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from swarmcg import bot_code
 from swarmcg.bot import Config, OnUnenforceable
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.home import find_home, needs_scope
 from swarmcg.errors import ConfigError, StateError
 from swarmcg.places import places
 from swarmcg.resources import LinuxResources
@@ -53,8 +53,9 @@ class Starter:
     ends all of its bots.
 
     ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup
-    for the slices, else one is found; ``enter_home`` allows moving this process into a leaf of its own
-    delegated cgroup. ``cache_directory`` is shared by all bots of the host (None: the user's or the system's
+    for the slices, else one is found, with systemd a scope for the helper processes;
+    ``enter_home`` allows moving this process, too, into a leaf of its own delegated cgroup or of that scope.
+    ``cache_directory`` is shared by all bots of the host (None: the user's or the system's
     own).
     """
 
@@ -131,7 +132,9 @@ class Starter:
     def _connected(self) -> Connection:
         with self._lock:
             if self._connection is None or not self._connection.alive:
-                home = find_home(self._home, enter=self._enter_home)
+                # A scope is the supervisor's own: this process stays where it is unless the caller said otherwise.
+                apart = not self._enter_home and needs_scope(self._home)
+                home = None if apart else find_home(self._home, enter=self._enter_home)
                 self._connection = Connection(home, places().reports)
             return self._connection.reserve()
 

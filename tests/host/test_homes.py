@@ -82,7 +82,7 @@ def test_no_proc() -> None:
 def test_not_root() -> None:
     error = told("true", nobody=True)
     assert (error["error"], error["errno"]) == ("HomeError", errno.EACCES)
-    assert "systemd-run --user" in error["remedy"]
+    assert "user manager" in error["remedy"]
 
 
 def test_not_root_in_a_home_that_belongs_to_root(home: Path) -> None:

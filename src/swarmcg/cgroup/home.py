@@ -1,9 +1,9 @@
 """The home: the cgroup below which slices are made.
 
 Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in
-it; ``swarmcg`` below the hierarchy's root, as root and without systemd; the same on a hybrid host, for
-placement and kill only. Nothing outside of a delegated subtree is ever written, and no process is moved
-unless the caller said that it may be.
+it; a transient scope, asked of systemd where that manages the hierarchy; ``swarmcg`` below the hierarchy's root,
+as root and without systemd; the same on a hybrid host, for placement and kill only. Nothing outside of a
+delegated subtree is ever written, and no process is moved unless the caller said that it may be.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cgroup import devices
+from swarmcg.cgroup import devices, systemd
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -28,7 +28,7 @@ from swarmcg.resources import Abilities, Lack
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Home", "find_home"]
+__all__ = ["Home", "find_home", "find_homes", "needs_scope"]
 
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 _TRIES: Final = 16
@@ -36,7 +36,7 @@ _TRIES: Final = 16
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
     """A place for slices. ``ours`` says that the directory is swarmcg's own, made on demand and removed when
-    empty.
+    empty; ``to_come`` that it is a scope which systemd makes once something is started.
 
     May be used by several processes at once: making and sweeping exclude each other by a lock on the
     directory.
@@ -45,6 +45,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     hierarchy: Hierarchy
     ours: bool
+    to_come: bool = False
 
     def abilities(self) -> Abilities:
         """What a slice made here can be given, without changing anything."""
@@ -70,6 +71,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     def _offered(self) -> frozenset[str]:
         if self.hierarchy.mode != "unified":
             return frozenset()
+        if self.to_come:
+            who = systemd.manager(self.hierarchy.mount or "")
+            offered = who.offered(
+                _words(f"{who.top}/cgroup.controllers"), _words(f"{who.directory}/cgroup.subtree_control")
+            )
+            return offered & set(CONTROLLERS)
         with cgroup_errors("The controllers of the home cannot be read", self._source()):
             return frozenset(read_text(f"{self._source()}/cgroup.controllers").split()) & set(CONTROLLERS)
 
@@ -92,10 +99,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             ),
             self._source(),
         )
+        if self.hierarchy.systemd:
+            return systemd.lack(controller, top, self._source(), lacking)
         return Lack(
             why=f"{lacking} does not hand the {controller} controller down",
-            remedy="Have it delegated (systemd: Delegate=yes), "
-            f"or: echo +{controller} > {lacking}/cgroup.subtree_control",
+            remedy=f"echo +{controller} > {lacking}/cgroup.subtree_control",
         )
 
     def _files(self) -> frozenset[str] | None:
@@ -230,21 +238,62 @@ def find_home(
     enter: bool = False,
     starts: bool = True,
     hierarchy: Callable[[], Hierarchy] = look,
+    scope: Callable[[systemd.Manager], str] = systemd.transient_scope,
 ) -> Home:
     """The home for this process. Makes nothing, except that ``enter`` moves this process into a leaf of its
-    own cgroup. Who ``starts`` nothing there may live in it.
+    own cgroup, or of a ``scope`` that systemd makes for it. Who ``starts`` nothing there may live in it.
 
     Raises HomeError when there is none, with what would bring one.
     """
     seen = hierarchy()
-    if seen.mount is None:
-        raise HomeError(
-            "There is no cgroup version 2 on this host",
-            cause="cgroup2 is not mounted" + (", version 1 is" if seen.v1 else ""),
-            remedy="mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1.",
-        )
+    mount = _mount(seen)
     if explicit is not None:
         return _explicit(explicit, seen)
+    _check_writable(seen)
+    if needs_scope(explicit, hierarchy=lambda: seen):
+        if not starts:
+            path = f"{systemd.manager(mount).directory}/swarmcg.scope"
+            return Home(path=path, hierarchy=seen, ours=False, to_come=True)
+        return _scope(seen, enter=enter, ask=scope, hierarchy=hierarchy)
+    if seen.own is not None and _delegated(seen.own, seen):
+        if not starts:
+            return Home(path=seen.own, hierarchy=seen, ours=False)
+        return _own_cgroup(seen.own, seen, enter=enter)
+    return _top(mount, seen)
+
+
+def needs_scope(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy] = look) -> bool:
+    """Whether a scope must be asked of systemd: it manages the hierarchy, and our own cgroup is not delegated, or is
+    and others live in it.
+    """
+    seen = hierarchy()
+    if explicit is not None or seen.mount is None or not (seen.systemd and seen.mode == "unified"):
+        return False
+    return seen.own is None or not _delegated(seen.own, seen) or bool(_others(seen.own))
+
+
+def find_homes(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy] = look) -> list[Home]:
+    """Every place where slices of this user may be, for whoever looks for them; makes nothing. Raises HomeError."""
+    seen = hierarchy()
+    mount = _mount(seen)
+    homes = [find_home(explicit, starts=False, hierarchy=lambda: seen)]
+    if explicit is None and seen.systemd and seen.mode == "unified":
+        scopes = systemd.manager(mount).scopes()
+        homes += [Home(path=path, hierarchy=seen, ours=False) for path in scopes if path != homes[0].path]
+    return homes
+
+
+def _mount(seen: Hierarchy) -> str:
+    if seen.mount is not None:
+        return seen.mount
+    raise HomeError(
+        "There is no cgroup version 2 on this host",
+        cause="cgroup2 is not mounted" + (", version 1 is" if seen.v1 else ""),
+        remedy="mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1.",
+    )
+
+
+def _check_writable(seen: Hierarchy) -> None:
     if not seen.writable:
         raise HomeError(
             "The cgroup file system is read-only",
@@ -253,11 +302,33 @@ def find_home(
             cause="it is mounted read-only, as in a container",
             remedy=f"mount -o remount,rw {seen.mount}, or start the container with a writable cgroup mount.",
         )
-    if seen.own is not None and _delegated(seen.own, seen.mount):
-        if not starts:
-            return Home(path=seen.own, hierarchy=seen, ours=False)
-        return _own_cgroup(seen.own, seen, enter=enter)
-    return _top(seen.mount, seen)
+
+
+def _scope(
+    seen: Hierarchy,
+    *,
+    enter: bool,
+    ask: Callable[[systemd.Manager], str],
+    hierarchy: Callable[[], Hierarchy],
+) -> Home:
+    """A scope of this process's own, with this process in a leaf of it."""
+    if not enter:
+        raise HomeError(
+            "systemd manages this hierarchy and has not delegated a part of it",
+            path=seen.own or seen.mount,
+            cause="a scope would have to be made for this process, and the caller did not allow moving it",
+            remedy="Pass enter_home=True to move this process into a scope of its own, or name another home.",
+        )
+    name = ask(systemd.manager(_mount(seen)))
+    now = hierarchy()
+    if now.own is None or os.path.basename(now.own) != name:
+        raise HomeError(
+            "systemd made a scope for this process, but the process is not in it",
+            path=now.own,
+            value=name,
+            remedy="See what moves processes on this host, or name a home with --home.",
+        )
+    return _own_cgroup(now.own, now, enter=True)
 
 
 def _explicit(path: str, seen: Hierarchy) -> Home:
@@ -282,15 +353,21 @@ def _explicit(path: str, seen: Hierarchy) -> Home:
     )
 
 
-def _delegated(own: str, mount: str) -> bool:
-    """Whether our own cgroup was handed to us: by systemd's mark, or by ownership."""
-    if os.path.realpath(own) == os.path.realpath(mount) and not os.path.exists(f"{own}/cgroup.type"):
+def _delegated(own: str, seen: Hierarchy) -> bool:
+    """Whether our own cgroup was handed to us: by systemd's mark or word, or else by ownership."""
+    assert seen.mount is not None  # noqa: S101  checked by the callers
+    if os.path.realpath(own) == os.path.realpath(seen.mount) and not os.path.exists(f"{own}/cgroup.type"):
         return False  # the root of the real hierarchy is nobody's to hand over
     for name in _DELEGATED:
         with contextlib.suppress(OSError):
             if os.getxattr(own, name) == b"1":
                 return True
-    return _belongs_to_us(own)
+    if not _belongs_to_us(own):
+        return False
+    # Everything below a user's manager belongs to the user, and is that manager's to write unless it says otherwise.
+    who = systemd.manager(seen.mount)
+    ours = not f"{own}/".startswith(f"{who.top}/")
+    return ours or not seen.systemd or systemd.unit_is_delegated(who, os.path.basename(own))
 
 
 def _belongs_to_us(own: str) -> bool:
@@ -303,7 +380,7 @@ def _belongs_to_us(own: str) -> bool:
 
 
 def _own_cgroup(own: str, seen: Hierarchy, *, enter: bool) -> Home:
-    others = set(read_text(f"{own}/cgroup.procs").split()) - {str(os.getpid())}
+    others = _others(own)
     inside = str(os.getpid()) in read_text(f"{own}/cgroup.procs").split()
     if others:
         raise HomeError(
@@ -325,6 +402,10 @@ def _own_cgroup(own: str, seen: Hierarchy, *, enter: bool) -> Home:
     return Home(path=own, hierarchy=seen, ours=False)
 
 
+def _others(own: str) -> set[str]:
+    return set(read_text(f"{own}/cgroup.procs").split()) - {str(os.getpid())}
+
+
 def _enter(leaf: str) -> None:
     with cgroup_errors("This process could not be moved into a leaf of its cgroup", leaf):
         with contextlib.suppress(FileExistsError):
@@ -339,14 +420,7 @@ def _top(mount: str, seen: Hierarchy) -> Home:
             path=seen.own or mount,
             errno=errno.EACCES,
             cause="only root may make cgroups at the top of the hierarchy",
-            remedy="systemd-run --user --scope -p Delegate=yes swarmcg …, or run as root.",
-        )
-    if seen.systemd and seen.mode == "unified":
-        raise HomeError(
-            "systemd manages this hierarchy and has not delegated a part of it",
-            path=seen.own or mount,
-            cause="what is written outside of a delegated unit, systemd may overwrite at any time",
-            remedy="systemd-run --scope -p Delegate=yes swarmcg …",
+            remedy="Run it as root, or where systemd's user manager runs.",
         )
     if os.path.exists(f"{mount}/cgroup.type"):
         return _namespace_root(mount, seen)

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.home import Home, find_homes
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cli import options, sizes
 from swarmcg.cli.complaint import complain
@@ -63,8 +63,8 @@ def main(words: Sequence[str]) -> int:
             cause="without it slices are only listed",
             remedy="swarmcg clean --yes …",
         )
-    home = find_home(asked.home, starts=False)
-    return _end(home, grace) if asked.yes else _list(home)
+    homes = find_homes(asked.home)
+    return _end(homes, grace) if asked.yes else _list(homes)
 
 
 def _parser() -> Parser:
@@ -80,9 +80,9 @@ def _parser() -> Parser:
     return parser
 
 
-def _list(home: Home) -> int:
+def _list(homes: Sequence[Home]) -> int:
     found = []
-    for held in home.ownerless():
+    for held in (held for home in homes for held in home.ownerless()):
         found.append(_seen(held))
         held.close()
     if found:
@@ -123,13 +123,14 @@ def age(seconds: float) -> str:
     return "".join(parts[:2])
 
 
-def _end(home: Home, grace: float | None) -> int:
-    supervisor = Supervisor(home, Journal(places().reports), in_process=True)
+def _end(homes: Sequence[Home], grace: float | None) -> int:
+    # Only the first home can be a directory of ours, which is the supervisor's to settle; the others are scopes.
+    supervisor = Supervisor(homes[0], Journal(places().reports), in_process=True)
     ender = Ender()
     signals = Signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     supervisor.poll.watch(signals.fileno(), lambda: _hurry(supervisor, signals))
     try:
-        for held in home.ownerless():
+        for held in (held for home in homes for held in home.ownerless()):
             ender.add(held.path)
             bot = supervisor.adopt(held, ender)
             if bot is not None:

@@ -43,13 +43,17 @@ _PROGRAM: Final = (
 
 
 class Connection:
-    """A supervisor process that belongs to this one. It ends with this process, after ending its bots."""
+    """A supervisor process that belongs to this one. It ends with this process, after ending its bots.
+
+    Without a home, the supervisor finds one for itself, for which it may be moved, and this process is not.
+    Raises HomeError then when there is none.
+    """
 
     _in_use: ClassVar[set["Connection"]] = set()
     """Connections with bots that have not ended: a bot must not be stopped because nobody kept a reference.
     """
 
-    def __init__(self, home: Home, journal: str) -> None:
+    def __init__(self, home: Home | None, journal: str) -> None:
         self._lock: Final = threading.Lock()
         self._bots = 0
         self._starting = 0
@@ -73,6 +77,12 @@ class Connection:
                 cwd="/",
             )
         self._control: Final = Wire(ours)
+        if home is None:
+            try:
+                _outcome(self._control, None)
+            except BaseException:
+                self.close(timeout=5)
+                raise
 
     @property
     def alive(self) -> bool:
@@ -286,8 +296,10 @@ class SupervisedBot:
             self._wire.close()
 
 
-def _outcome(wire: Wire, bot_id: str) -> dict[str, Any]:
-    """Waits until the program runs. Raises the error that says why it does not."""
+def _outcome(wire: Wire, bot_id: str | None) -> dict[str, Any]:
+    """Waits until the bot's program runs, or without an id until the supervisor serves. Raises the error that says
+    why it does not.
+    """
     poll = select.poll()
     poll.register(wire.fileno(), select.POLLIN)
     end = time.monotonic() + _START_S
@@ -300,7 +312,7 @@ def _outcome(wire: Wire, bot_id: str) -> dict[str, Any]:
     if wire.ended:
         raise _lost(bot_id)
     raise StartError(
-        f"Bot {bot_id!r} could not be started in time",
+        f"{'The supervisor' if bot_id is None else f'Bot {bot_id!r}'} could not be started in time",
         step="exec",
         cause=f"the program was not running after {_START_S:.0f} seconds",
         remedy="See what its file system waits for.",
@@ -322,9 +334,9 @@ def _owner_lost(bot_id: str) -> Iterator[None]:
         raise _lost(bot_id) from e
 
 
-def _lost(bot_id: str) -> OwnerLostError:
+def _lost(bot_id: str | None) -> OwnerLostError:
     return OwnerLostError(
-        f"The supervisor of bot {bot_id!r} died",
+        f"The supervisor{'' if bot_id is None else f' of bot {bot_id!r}'} died",
         cause="its process was ended by somebody, or had a fault",
         remedy="The keeper ends the bot by the stop ladder and reports it in the journal; "
         "'swarmcg clean' shows what is left.",

@@ -5,6 +5,7 @@ over its own socket, so that clients need no thread and no lock between bots. Wh
 ends, the client's process is gone: every bot is ended by the ladder, and the supervisor after them.
 """
 
+import contextlib
 import logging
 import os
 import resource
@@ -16,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.home import Home, find_home
 from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
@@ -163,15 +164,37 @@ class Client:
 
 
 def main(fd: int, home: str, journal: str, owner: str) -> None:
-    """Serves the client at the other end of ``fd``, process ``owner``, until it is gone and its bots with it."""
+    """Serves the client at the other end of ``fd``, process ``owner``, until it is gone and its bots with it.
+
+    Where ``home`` is null, one is found for this process, which is moved if need be, and the client is told.
+    """
     deafen()
-    supervisor = Supervisor(msgspec.json.decode(home, type=Home), Journal(journal))
+    wire = Wire(socket.socket(fileno=fd))
+    place = msgspec.json.decode(home, type=Home | None)
+    if place is None and (place := _find_home(wire)) is None:
+        return
+    supervisor = Supervisor(place, Journal(journal))
     allow_many_files()
-    client = Client(Wire(socket.socket(fileno=fd)), int(owner), supervisor)
+    client = Client(wire, int(owner), supervisor)
     while not client.gone:
         supervisor.turn()
     client.ignore()
     end_all(supervisor)
+
+
+def _find_home(wire: Wire) -> Home | None:
+    """A home for this process; None, and the client is told why, when there is none."""
+    try:
+        found = find_home(enter=True)
+        wire.send({"event": "ready"})
+    except SwarmcgError as e:
+        with contextlib.suppress(OSError):
+            wire.send({"event": "failed", "error": e.to_dict()})
+    except BrokenPipeError:
+        pass  # it is gone
+    else:
+        return found
+    return None
 
 
 def end_all(supervisor: Supervisor) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from swarmcg.cgroup import home as home_module, systemd
 from swarmcg.cgroup.hierarchy import Hierarchy
-from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.home import Home, find_home, find_homes, needs_scope
+from swarmcg.cgroup.systemd import Manager
 from swarmcg.errors import HomeError
 
 
@@ -32,8 +34,9 @@ def refusal(host: Hierarchy, explicit: str | None = None, *, enter: bool = False
     return caught.value
 
 
-def delegated(host: Hierarchy, *pids: int) -> Hierarchy:
-    own = f"{host.mount}/own"
+def delegated(host: Hierarchy, *pids: int, name: str = "own") -> Hierarchy:
+    own = f"{host.mount}/{name}"
+    os.makedirs(own, exist_ok=True)
     Path(own, "cgroup.procs").write_text("".join(f"{pid}\n" for pid in pids))
     os.setxattr(own, "user.delegate", b"1")
     return like(host, own=own)
@@ -49,13 +52,78 @@ def test_a_hybrid_host_is_the_same_also_under_systemd(host: Hierarchy) -> None:
     assert find_home(hierarchy=lambda: hybrid).path == f"{host.mount}/swarmcg"
 
 
-def test_systemd_s_hierarchy_is_left_alone(host: Hierarchy) -> None:
-    assert "systemd-run" in (refusal(like(host, systemd=True)).remedy or "")
+def test_under_systemd_a_scope_is_asked_for_and_entered(host: Hierarchy) -> None:
+    asked: list[Manager] = []
+    os.makedirs(f"{host.mount}/new.scope/supervisor")
+    Path(f"{host.mount}/new.scope/supervisor/cgroup.procs").touch()
+    places = [like(host, systemd=True), delegated(like(host, systemd=True), os.getpid(), name="new.scope")]
+
+    def scope(who: Manager) -> str:
+        asked.append(who)
+        places.pop(0)
+        return "new.scope"
+
+    home = find_home(enter=True, hierarchy=lambda: places[0], scope=scope)
+    assert home.path == f"{host.mount}/new.scope"
+    assert [who.slice for who in asked] == ["system.slice"]
+    assert Path(home.path, "supervisor", "cgroup.procs").read_text() == "0"
+
+
+def test_a_process_that_is_not_in_the_scope_that_was_made_for_it(host: Hierarchy) -> None:
+    seen = like(host, systemd=True)
+    with pytest.raises(HomeError) as caught:
+        find_home(enter=True, hierarchy=lambda: seen, scope=lambda _: "new.scope")
+    assert caught.value.value == "new.scope"
+
+
+def test_under_systemd_nobody_is_moved_unasked(host: Hierarchy) -> None:
+    assert "enter_home=True" in (refusal(like(host, systemd=True)).remedy or "")
+
+
+def test_a_scope_to_come_has_what_the_manager_can_give(host: Hierarchy) -> None:
+    top = Path(host.mount or "")
+    (top / "system.slice").mkdir()
+    (top / "cgroup.controllers").write_text("cpu hugetlb io memory")
+    (top / "cgroup.subtree_control").write_text("memory")
+    (top / "system.slice" / "cgroup.controllers").write_text("memory")
+    home = find_home(starts=False, hierarchy=lambda: like(host, systemd=True))
+    found = home.abilities()
+    assert found.controllers == {"cpu", "io", "memory"}
+    assert "does not manage it" in found.lacking["hugetlb"].why
+    assert home.slices() == []
+
+
+def test_slices_may_be_in_every_scope_of_ours(host: Hierarchy) -> None:
+    scope = f"{host.mount}/system.slice/swarmcg-7-0123abcd.scope"
+    os.makedirs(scope)
+    first, second = find_homes(hierarchy=lambda: like(host, systemd=True))
+    assert first.to_come
+    assert second.path == scope
+    assert [home.path for home in find_homes(scope, hierarchy=lambda: like(host, systemd=True))] == [scope]
+    assert len(find_homes(hierarchy=lambda: host)) == 1
+
+
+def test_a_user_s_cgroup_below_the_user_manager_is_delegated_when_that_says_so(
+    host: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = os.getuid() or 12345
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(home_module, "_belongs_to_us", bool)
+    own = f"{host.mount}/user.slice/user-{uid}.slice/user@{uid}.service/app.slice/x.scope"
+    os.makedirs(own)
+    Path(own, "cgroup.procs").write_text("")
+    said = [False]
+    monkeypatch.setattr(systemd, "unit_is_delegated", lambda _, unit: said[0] and unit == "x.scope")
+    seen = like(host, own=own, systemd=True)
+    assert needs_scope(hierarchy=lambda: seen)
+    said[0] = True
+    assert not needs_scope(hierarchy=lambda: seen)
+    assert not needs_scope(hierarchy=lambda: like(seen, systemd=False))
 
 
 def test_a_user_without_a_delegated_cgroup(host: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert "systemd-run --user" in (refusal(like(host, own=None)).remedy or "")
+    assert "user manager" in (refusal(like(host, own=None)).remedy or "")
 
 
 @pytest.mark.parametrize("v1", [frozenset({"memory"}), frozenset()])
