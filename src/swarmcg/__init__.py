@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Config as Config,
         ExitReport as ExitReport,
     )
+    from swarmcg.drone import DroneStarter as DroneStarter
     from swarmcg.errors import SwarmcgError as SwarmcgError, WaitTimeout as WaitTimeout
     from swarmcg.resources import LinuxResources as LinuxResources
     from swarmcg.starter import Starter as Starter
@@ -21,6 +22,7 @@ _HOMES = {
     "GRACE_INTERVAL": "bot",
     "Bot": "bot",
     "Config": "bot",
+    "DroneStarter": "drone",
     "ExitReport": "bot",
     "LinuxResources": "resources",
     "Starter": "starter",

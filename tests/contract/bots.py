@@ -4,7 +4,9 @@ A tier gives two fixtures: `obedient` starts a bot that ends with status 0 when 
 `deaf` one that ends only when it is killed.
 """
 
+import contextlib
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +21,7 @@ __all__ = [
     "test_a_smaller_grace_shortens_the_one_that_runs",
     "test_a_terminated_bot_says_so",
     "test_after_the_end_everything_is_harmless",
+    "test_asking_again_and_again_sees_the_end",
     "test_every_thread_gets_the_same_report",
     "test_one_that_does_not_hear_is_killed_after_its_grace",
 ]
@@ -42,6 +45,18 @@ def test_a_drained_bot_has_exited(obedient: Start) -> None:
     bot.drain()
     report = bot.wait(LONG_S)
     assert (report.reason, report.exit_code, report.signal) == ("exited", 0, None)
+
+
+def test_asking_again_and_again_sees_the_end(obedient: Start) -> None:
+    bot = obedient()
+    bot.drain()
+    end = time.monotonic() + LONG_S
+    while time.monotonic() < end:
+        with contextlib.suppress(WaitTimeout):
+            assert bot.wait(0).reason == "exited"
+            return
+        time.sleep(0.01)
+    pytest.fail("its end was not seen")
 
 
 def test_a_terminated_bot_says_so(obedient: Start) -> None:

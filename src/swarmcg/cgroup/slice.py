@@ -26,7 +26,7 @@ from swarmcg.resources import Plan, Step, settled
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["MODE", "Slice"]
+__all__ = ["MODE", "Slice", "recall"]
 
 MODE: Final = 0o711
 """Of homes and slices: who may not open a directory cannot hold its lock. Files in it may be read by name."""
@@ -102,15 +102,7 @@ class Slice:
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """What :meth:`remember` or the keeper kept, or None."""
-        for namespace in self._namespaces():
-            with contextlib.suppress(OSError, ValueError):
-                found: dict[str, Any] = json.loads(os.getxattr(self.fd, f"{namespace}.swarmcg.{name}"))
-                return found
-        return None
-
-    def _namespaces(self) -> tuple[str, ...]:
-        """Where state may be read from: user attributes can be written by whoever owns the directory."""
-        return ("trusted", "user") if os.fstat(self.fd).st_uid == os.geteuid() else ("trusted",)
+        return recall(self.fd, name)
 
     def apply(self, plan: Plan) -> dict[str, str]:
         """Writes every step and reads it back; the values in force by file.
@@ -262,6 +254,17 @@ class Slice:
             yield directory
             with contextlib.suppress(FileNotFoundError):
                 pending.extend(_below(_shortened(directory, held)))
+
+
+def recall(directory: int | str, name: str) -> dict[str, Any] | None:
+    """A part of the state that is kept on a slice, be it held or not, or None. Raises FileNotFoundError."""
+    # User attributes can be written by whoever owns the directory, so only our own count.
+    ours = os.stat(directory).st_uid == os.geteuid()
+    for namespace in ("trusted", "user") if ours else ("trusted",):
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
+            return found
+    return None
 
 
 class _HomeVanished(Exception):  # noqa: N818  never leaves this room

@@ -211,15 +211,15 @@ class SupervisedBot:
         """
         end = None if timeout is None else time.monotonic() + timeout
         while (done := self._outcome()) is None:
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            self._listen(left)  # also when no time is left: the news may be there
+            if left == 0 and self._outcome() is None:
                 raise WaitTimeout(
                     f"Bot {self.bot_id!r} has not ended",
                     value=timeout,
                     cause=f"it was waited for {timeout} seconds",
                     remedy="Wait longer, or terminate it.",
                 )
-            self._listen(left)
         return done
 
     def drain(self, deadline: float | None = None) -> None:

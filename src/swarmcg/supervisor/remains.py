@@ -4,13 +4,16 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import msgspec
 
+from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.home import Home
-from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.names import is_slice_name
+from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.spawn import start_time
 from swarmcg.supervisor.incarnation import Intent, Main
@@ -18,7 +21,7 @@ from swarmcg.supervisor.incarnation import Intent, Main
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["erase", "exit_of", "home_of", "intent_of", "main_of"]
+__all__ = ["erase", "exit_of", "home_of", "intent_of", "main_of", "work_directories"]
 
 _ERASE_S: Final = 10.0
 
@@ -34,6 +37,46 @@ def intent_of(held: Slice) -> Intent | None:
     with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(held.recall("intent"), Intent)
     return None
+
+
+def work_directories(top: str | None = None) -> frozenset[str] | None:
+    """The work directories that slices anywhere on this host name, owned or not, as far as this user can own them.
+
+    Slices are looked for below ``top``, or in the whole cgroup2 mount. None when there is one that has processes and
+    does not tell its intent, since somebody garbled it: it may use any directory.
+    """
+    top = look().mount if top is None else top
+    found: set[str] = set()
+    for path in _slices(top) if top is not None else ():
+        try:
+            intent = msgspec.convert(recall(path, "intent"), Intent)
+        except FileNotFoundError:
+            continue
+        except msgspec.ValidationError:
+            if _may_be_ours(path):
+                return None
+            continue
+        if intent.work_directory is not None:
+            found.add(intent.work_directory)
+    return frozenset(found)
+
+
+def _slices(top: str) -> Iterator[str]:
+    """Every directory below the top that is named as a slice, also those within another one."""
+    pending = [top]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            directories = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+            pending.extend(entry.path for entry in directories)
+            yield from (entry.path for entry in directories if is_slice_name(entry.name))
+
+
+def _may_be_ours(path: str) -> bool:
+    """Whether a slice without an intent has processes, and this user may have started them."""
+    with contextlib.suppress(OSError):
+        mine = os.geteuid() in {0, os.stat(path).st_uid}
+        return mine and "populated 1" in read_text(f"{path}/cgroup.events").splitlines()
+    return False
 
 
 class Running(msgspec.Struct, frozen=True):
