@@ -80,12 +80,7 @@ def _make_startable(directory: Path) -> None:
 
 
 def _download(packages: list[str], suite: str, work: Path) -> list[Path]:
-    sources = _sources_of(suite)
-    if not sources:
-        raise UnavailableError(
-            f"this machine's apt sources name no {codename() or 'Debian'} that {suite} could stand for"
-        )
-    (work / "suite.sources").write_text(sources)
+    (work / "suite.sources").write_text(sources_of(suite))
     places = {
         "Dir::Etc::SourceList": work / "suite.sources",
         "Dir::Etc::SourceParts": "-",
@@ -107,8 +102,8 @@ def _call(command: list[str], directory: Path | None = None) -> None:
         )
 
 
-def _sources_of(suite: str) -> str:
-    """The machine's own sources for its release, with the other suite's name in them."""
+def sources_of(suite: str) -> str:
+    """The machine's own sources for its release, with the other suite's name in them. Raises UnavailableError."""
     etc = Path("/etc/apt")
     stanzas = [
         stanza
@@ -119,9 +114,12 @@ def _sources_of(suite: str) -> str:
         if file.exists():
             stanzas += [_stanza(line) for line in file.read_text().splitlines() if line.startswith("deb ")]
     of_release = re.compile(rf"^Suites:(.*\s)?{re.escape(codename())}(\s.*)?$", re.MULTILINE)
-    return "\n\n".join(
-        of_release.sub(f"Suites: {suite}", stanza) for stanza in stanzas if of_release.search(stanza)
-    )
+    found = [of_release.sub(f"Suites: {suite}", stanza) for stanza in stanzas if of_release.search(stanza)]
+    if not found:
+        raise UnavailableError(
+            f"this machine's apt sources name no {codename() or 'Debian'} that {suite} could stand for"
+        )
+    return "\n\n".join(found)
 
 
 def _stanza(line: str) -> str:

@@ -1,0 +1,189 @@
+"""The machine's disk and kernel, built from Debian's packages through this machine's own apt sources."""
+
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from checks import debian
+from checks.vm import cache
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+GUEST: Final = ROOT / "scripts" / "guest"
+PYTHON: Final = {"bookworm": "3.11", "trixie": "3.13"}
+SUITES: Final = tuple(PYTHON)
+STARTED: Final = time.monotonic()
+DISK_SIZE: Final = "3G"
+# What the newest wheels for Linux may ask of the C library: bookworm has 2.36.
+PLATFORMS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+# Published as source alone: pure Python, so this machine's interpreter makes the wheel.
+WITHOUT_WHEEL: Final = ("cgroupspy",)
+# Not needed for a test, and slow under software emulation.
+MASKED: Final = (
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
+    *("e2scrub_all.timer", "e2scrub_reap.service", "getty@tty1.service", "serial-getty@ttyS0.service"),
+    *("systemd-networkd-wait-online.service", "systemd-timesyncd.service", "modprobe@drm.service"),
+)
+# The project's own part of the image: enough to install it as editable. Its code comes with each run.
+SKELETON: Final = ("pyproject.toml", "README.md", "LICENSE")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What QEMU needs to start a machine."""
+
+    kernel: Path
+    disk: Path
+
+
+def find(suite: str) -> Image | None:
+    """The suite's image, if it was built and nothing that it is made from has changed since."""
+    directory = cache.find(_names(suite)["image"])
+    return None if directory is None else _image(directory)
+
+
+def build(suite: str) -> Image:
+    """The suite's image, built unless it is there. Raises debian.UnavailableError, which says what is missing."""
+    if ready := find(suite):
+        return ready
+    _need(
+        ("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("depmod", "kmod"), ("unshare", "util-linux")
+    )
+    names = _names(suite)
+    wheels = cache.keep(f"wheels-{suite}", names["wheels"], lambda making: _download_wheels(suite, making))
+    _told("wheels", suite)
+    system = cache.keep(f"system-{suite}", names["system"], lambda making: _make_system(suite, making))
+    _told("system", suite)
+    made = cache.keep(f"image-{suite}", names["image"], lambda making: _make_image(system, wheels, making))
+    _told("image", suite)
+    return _image(made)
+
+
+def _image(directory: Path) -> Image:
+    return Image(kernel=directory / "vmlinuz", disk=directory / "disk")
+
+
+def _told(what: str, suite: str) -> None:
+    print(f"scripts/vm: {what} of {suite} ready after {time.monotonic() - STARTED:.0f} s", flush=True)
+
+
+def _names(suite: str) -> dict[str, str]:
+    """What the parts of an image are called in the cache: each after all that it is made from."""
+    own = [Path(__file__).read_bytes(), suite.encode(), debian.sources_of(suite).encode()]
+    system = cache.key([*own, *(path.read_bytes() for path in sorted(GUEST.iterdir()))])
+    wheels = cache.key([suite.encode(), *(line.encode() for line in requirements())])
+    image = cache.key([system.encode(), wheels.encode(), (ROOT / "pyproject.toml").read_bytes()])
+    return {
+        "system": f"system-{suite}-{system}",
+        "wheels": f"wheels-{suite}-{wheels}",
+        "image": f"image-{suite}-{image}",
+    }
+
+
+def _need(*tools: tuple[str, str]) -> None:
+    if missing := [package for tool, package in tools if not debian.provide(tool, package)]:
+        raise debian.UnavailableError(f"install {', '.join(missing)}")
+
+
+def requirements() -> list[str]:
+    """All that a guest's environment is made of: to run, to test, and to install the project as editable."""
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
+    listed = [line for name, lines in extras.items() if name != "lint" for line in lines]
+    return sorted(
+        {*project["project"]["dependencies"], *listed, *project["build-system"]["requires"], "editables"}
+    )
+
+
+def _download_wheels(suite: str, making: Path) -> None:
+    version = PYTHON[suite].replace(".", "")
+    machine = platform.machine()
+    options = [
+        *("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON[suite]),
+        *(f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")),
+        *(f"--platform={system}_{machine}" for system in PLATFORMS),
+    ]
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    from_source = [line for line in requirements() if line.startswith(WITHOUT_WHEEL)]
+    _call([*pip, "wheel", "--no-deps", "--wheel-dir", str(making), *from_source])
+    _call([*pip, "download", "--find-links", str(making), "--dest", str(making), *options, *requirements()])
+
+
+def _make_system(suite: str, making: Path) -> None:
+    """A Debian with its kernel and modules beside it, made ready for tests, without a Python environment."""
+    root = making / "root"
+    (making / "suite.sources").write_text(debian.sources_of(suite))
+    packages = (GUEST / "packages").read_text().split()
+    unneeded = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("man", "doc", "locale")]
+    _call(
+        [
+            *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"),
+            *('--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io", *unneeded),
+            f"--customize-hook={GUEST / 'unpack-kernel'}",
+            *(suite, str(root), str(making / "suite.sources")),
+        ]
+    )
+    (making / "vmlinuz").write_bytes((root / "boot" / "vmlinuz").read_bytes())
+    shutil.rmtree(root / "boot")
+    _furnish(root)
+
+
+def _furnish(root: Path) -> None:
+    """What makes it a machine of ours: its job, its network, its name, and what it does not start."""
+    guest = root / "opt" / "swarmcg" / "guest"
+    shutil.copytree(GUEST, guest)
+    (root / "opt/swarmcg/run-payload").symlink_to("guest/run-payload")
+    _call(["chroot", str(root), "/opt/swarmcg/guest/provision.sh", "machine"])
+    shutil.copy(GUEST / "swarmcg-payload.service", root / "etc/systemd/system")
+    (root / "etc/hostname").write_text("swarmcg-vm\n")
+    (root / "etc/hosts").write_text("127.0.0.1 localhost swarmcg-vm\n")
+    (root / "etc/fstab").write_text("")
+    (root / "etc/machine-id").write_text("")
+    (root / "etc/systemd/network/user.network").write_text(
+        "[Match]\nName=e*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[DHCPv4]\nUseDNS=no\n"
+    )
+    systemctl = ["systemctl", f"--root={root}", "--quiet"]
+    _call([*systemctl, "enable", "swarmcg-payload.service", "systemd-networkd.service"])
+    _call([*systemctl, "mask", *MASKED])
+
+
+def _make_image(system: Path, wheels: Path, making: Path) -> None:
+    """A copy of the system with its Python environment, as an ext4 disk without partitions."""
+    root = making / "root"
+    _call(["cp", "--archive", "--reflink=auto", str(system / "root"), str(root)])
+    checkout = root / "opt/swarmcg/checkout"
+    (checkout / "src/swarmcg").mkdir(parents=True)
+    (checkout / "src/swarmcg/__init__.py").touch()
+    for name in SKELETON:
+        shutil.copy(ROOT / name, checkout)
+    shutil.copytree(wheels, root / "opt/swarmcg/wheels")
+    _call(["chroot", str(root), "/opt/swarmcg/guest/provision.sh", "environment", "/opt/swarmcg/wheels"])
+    shutil.rmtree(root / "opt/swarmcg/wheels")
+    disk = making / "disk"
+    subprocess.run(["truncate", f"--size={DISK_SIZE}", str(disk)], check=True)
+    features = ["-O", "^has_journal,^metadata_csum", "-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0"]
+    _call(["mke2fs", "-q", "-t", "ext4", *features, "-L", "swarmcg", "-d", str(root), str(disk)])
+    shutil.rmtree(root)
+    shutil.copy(system / "vmlinuz", making)
+
+
+def _call(command: Iterable[str]) -> None:
+    """Run it in mount and process namespaces of its own: what it mounts or starts ends with it, whatever ends this."""
+    contained = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    ran = subprocess.run(
+        [*contained, "--mount-proc", *command],
+        check=False,
+        text=True,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+    )
+    if ran.returncode:
+        raise debian.UnavailableError(
+            f"{next(iter(command))} ended with {ran.returncode}:\n{ran.stderr.strip()}"
+        )

@@ -1,0 +1,115 @@
+"""Runs one command in a fresh machine: checkout and command go in on a disk, the results come out on another."""
+
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from checks.vm import cache, qemu
+from checks.vm.image import ROOT, Image
+
+RESULTS: Final = ROOT / ".cache" / "vm"
+"""Where results lie if not told otherwise, a directory a suite."""
+TIME_LIMIT: Final = 900.0
+NO_EXIT_STATUS: Final = 99
+RESULTS_BYTES: Final = 256 << 20
+SCRATCH_BYTES: Final = 256 << 20
+PLACE: Final = "/opt/swarmcg"
+SHELL: Final = ("setsid", "--ctty", "--wait", "bash", "--login", "-i")
+ENVIRONMENT: Final = {
+    "PATH": f"{PLACE}/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+    "CHECKOUT": f"{PLACE}/checkout",
+    "COVERAGE_FILE": f"{PLACE}/results/data",
+    "HYPOTHESIS_STORAGE_DIRECTORY": "/run/hypothesis",
+    "SWARMCG_TEST_VM": "yes",
+    "SWARMCG_TEST_DISK": "/dev/disk/by-id/virtio-scratch",
+    "SWARMCG_TEST_PATIENCE": "20",
+}
+
+
+def run(
+    image: Image,
+    command: Sequence[str],
+    keep: Path,
+    *,
+    extra: Sequence[Path] = (),
+    options: tuple[str, ...] = (),
+    time_limit: float = TIME_LIMIT,
+    terminal: bool = False,
+) -> int:
+    """Run the command as root in the checkout's copy, with its results in `keep` afterwards; return its exit status.
+
+    `extra` files lie in /opt/swarmcg/extra. When the machine left no exit status, NO_EXIT_STATUS is returned. The disks
+    are files without a name, so nothing of them is left whatever ends this script.
+    """
+    with _disk() as payload, _disk(RESULTS_BYTES) as results, _disk(SCRATCH_BYTES) as scratch:
+        _pack(payload, command, extra)
+        disks = {"payload": payload, "results": results, "scratch": scratch}
+        qemu.boot(image, disks, options=options, time_limit=time_limit, terminal=terminal)
+        _unpack(results, keep)
+    try:
+        return int((keep / "exit-status").read_text())
+    except (OSError, ValueError):
+        print("scripts/vm: the machine ended without an exit status", file=sys.stderr)
+        return NO_EXIT_STATUS
+
+
+def _disk(size: int = 0) -> IO[bytes]:
+    disk = tempfile.TemporaryFile(dir=cache.place())  # noqa: SIM115  the caller's with statement closes it
+    os.truncate(disk.fileno(), size)
+    return disk
+
+
+def _pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> None:
+    with tarfile.open(fileobj=payload, mode="w") as archive:
+        for name in _files():
+            archive.add(ROOT / name, f"checkout/{name}", recursive=False, filter=_roots)
+        for path in extra:
+            archive.add(path, f"extra/{path.name}", filter=_roots)
+        script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _environment().items())
+        script += f"cd {PLACE}/checkout && exec {shlex.join(command)}\n"
+        entry = tarfile.TarInfo("command")
+        entry.size = len(script.encode())
+        archive.addfile(entry, io.BytesIO(script.encode()))
+    payload.flush()
+
+
+def _environment() -> dict[str, str]:
+    colour = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {"NO_COLOR": "1", "SYSTEMD_COLORS": "0"}
+    return ENVIRONMENT | colour | {name: os.environ[name] for name in ("CI", "TERM") if name in os.environ}
+
+
+def _files() -> list[str]:
+    """What belongs to the checkout: tracked files, and new ones that are not ignored."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [name for name in listed if name and os.path.lexists(ROOT / name)]
+
+
+def _roots(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Root's own, and readable by the guest's users, whatever this user and its umask are."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    entry.mode |= 0o555 if entry.mode & 0o100 else 0o444
+    return entry
+
+
+def _unpack(results: IO[bytes], keep: Path) -> None:
+    shutil.rmtree(keep, ignore_errors=True)
+    keep.mkdir(parents=True)
+    results.seek(0)
+    try:
+        with tarfile.open(fileobj=results, mode="r:") as archive:
+            archive.extractall(keep, filter="data")
+    except tarfile.ReadError:
+        print("scripts/vm: no results came back", file=sys.stderr)
