@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Birth", "Order", "birth", "executed", "start_time"]
 
+_PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)  # what Python ignores at its start (Python/pylifecycle.c)
+_PROCESSORS = range(os.sysconf("SC_NPROCESSORS_CONF"))  # what the host can ever have; it is fixed at boot
+
 PF_FORKNOEXEC = 0x40
 """Forked but never executed a program (include/linux/sched.h); cleared by exec before it closes descriptors.
 """
@@ -61,6 +64,7 @@ class Order:
         self.mask = mask
         self.oom_score_adj = oom_score_adj
         self.open_files = open_files
+        self.reset: Sequence[int] = _PYTHONS  # signals to be put back to their defaults; see birth
 
 
 class Birth:
@@ -96,6 +100,8 @@ class Birth:
 
 def birth(order: Order) -> Birth:
     """Forks a child that joins its cgroup and waits at the gate. Raises OSError of fork(2) or pipe(2)."""
+    if order.service:
+        order.reset = _ignored()
     fds = [*os.pipe()]
     try:
         fds += os.pipe()
@@ -123,13 +129,20 @@ def _become(order: Order, gate: int, tell: int) -> None:
         step = "gate"
         if os.read(gate, 1) == b"1":
             step = "exec"
-            os.execvpe(order.argv[0], order.argv, order.env)
+            _execute(order)
     except OSError as e:
         os.write(tell, f"{step} {e.errno or 0}".encode())
     except BaseException as e:  # noqa: BLE001  whatever it is, the parent's code must not run in the child
         os.write(tell, f"{step}:{type(e).__name__} 0".encode())
     finally:
         os._exit(127)
+
+
+def _execute(order: Order) -> None:
+    # With a slash execvpe would do the same, by a longer way: every page that a forked child touches is copied first.
+    if "/" in order.argv[0]:
+        os.execve(order.argv[0], order.argv, order.env)
+    os.execvpe(order.argv[0], order.argv, order.env)
 
 
 def _join(order: Order) -> None:
@@ -145,14 +158,14 @@ def _affinity(order: Order) -> None:
     # An affinity that the parent inherited outlives the cpuset: ask for all, the kernel cuts it to what is
     # allowed.
     if order.service:
-        os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+        os.sched_setaffinity(0, _PROCESSORS)
 
 
 def _oom_score(order: Order) -> None:
     if order.oom_score_adj is None:
         return
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as f:
-        f.write(str(order.oom_score_adj))
+    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(fd, b"%d" % order.oom_score_adj)  # its end closes it
 
 
 def _open_files(order: Order) -> None:
@@ -173,10 +186,16 @@ def _directory(order: Order) -> None:
 
 def _signals(order: Order) -> None:
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() if order.service else (signal.SIGPIPE, signal.SIGXFSZ):
-        if number not in {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_DFL)
+    for number in order.reset:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, order.mask)
+
+
+def _ignored() -> "list[int]":
+    """The signals that this process ignores: exec puts handlers back to the default, and leaves these."""
+    with open("/proc/self/status", "rb") as f:
+        mask = next(int(line.split()[1], 16) for line in f if line.startswith(b"SigIgn:"))
+    return [number for number in signal.valid_signals() if mask >> (number - 1) & 1]
 
 
 _STEPS = (
@@ -191,10 +210,10 @@ _STEPS = (
 )
 
 
-def _stat(pid: int) -> "list[str]":
+def _stat(pid: int) -> "list[bytes]":
     """The fields of /proc/PID/stat from the state on (field 3 of proc(5) is element 0)."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
-        return f.read().rpartition(") ")[2].split()
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as f:
+        return f.read(4096).rpartition(b") ")[2].split()
 
 
 def start_time(pid: int) -> int:

@@ -376,8 +376,8 @@ class Supervisor:
     def _gone(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
         del self.bots[bot.key]
         self._orders.pop(bot.key, None)
+        bot.listener.ended(bot, report, trouble)  # first, since somebody waits for it
         self._keeper.forget(bot.key)
-        bot.listener.ended(bot, report, trouble)
 
 
 class Removal:
