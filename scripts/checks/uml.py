@@ -23,6 +23,13 @@ INIT: Final = Path(__file__).with_name("guest-init")
 CACHE: Final = ROOT / ".cache" / "uml"
 SUITES: Final = ("bookworm", "trixie")
 MEMORY: Final = "768M"
+TOOLS: Final = {
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "mkswap": "util-linux",
+    "mke2fs": "e2fsprogs",
+    "ip": "iproute2",  # the guest's
+}
 SWAP_BYTES: Final = 64 << 20
 DISK_BYTES: Final = 64 << 20
 TIME_LIMIT: Final = 900.0
@@ -64,10 +71,10 @@ def main() -> int:
 
 def find_kernel(suite: str) -> list[str]:
     """The command that starts the suite's kernel; raises debian.UnavailableError, which says why there is none."""
-    missing = [tool for tool in ("unshare", "setpriv") if not debian.provide(tool, "util-linux")]
-    missing += [] if debian.provide("mke2fs", "e2fsprogs") else ["mke2fs"]
+    missing = [tool for tool, package in TOOLS.items() if not debian.provide(tool, package)]
     if missing:
-        raise debian.UnavailableError(f"{', '.join(missing)} missing; install util-linux and e2fsprogs")
+        packages = ", ".join(dict.fromkeys(TOOLS[tool] for tool in missing))
+        raise debian.UnavailableError(f"{', '.join(missing)} missing; install {packages}")
     if suite == debian.codename():
         if not debian.provide("linux.uml", "user-mode-linux"):
             raise debian.UnavailableError("linux.uml is missing; install user-mode-linux")

@@ -63,7 +63,7 @@ def test_a_file_without_a_format(run: Run, tmp_path: Path) -> None:
 def test_each_step_before_exec_is_named(run: Run) -> None:
     assert run("true", cwd="/nonexistent")[0] == ("chdir", errno.ENOENT)
     assert run("true", procs=-1)[0] == ("join", errno.EBADF)
-    assert run("true", stdio=(-1, 1, 2))[0] == ("stdio", errno.EBADF)
+    assert run("true", stdio=(1 << 20, 1, 2))[0] == ("stdio", errno.EBADF)
     assert run("true", oom_score_adj=5000)[0] == ("oom_score_adj", errno.EINVAL)
 
 

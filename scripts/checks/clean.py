@@ -1,0 +1,142 @@
+"""A fresh minimal Debian, without Python, pip or git, in which README's two commands have to work.
+
+    python -m checks.clean SUITE [COMMAND …]
+
+Into it go this machine's apt sources (for that suite), pip's configuration and variables, the bundle of certificates,
+resolv.conf, and the checkout: nothing else. It is a directory below the cache that is removed afterwards.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from checks import debian
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CACHE: Final = ROOT / ".cache" / "clean"
+SUITES: Final = ("bookworm", "trixie")
+COMMANDS: Final = "./scripts/demo && ./scripts/test unit"
+CHECKOUT: Final = "/root/swarmcg"
+PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "~/.pip", "~/.config/pip")
+VARIABLES: Final = ("PIP_", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy")
+CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
+TIME_LIMIT_S: Final = 1800.0
+
+# In namespaces of its own, which end with it and everything that it started: mounts are not this machine's.
+ENTER: Final = """
+set -e
+mount -t proc proc "$0/proc"
+mount -t sysfs -o ro sysfs "$0/sys"
+mount --rbind /dev "$0/dev"
+mount --make-rslave "$0/dev"
+mount -t tmpfs tmpfs "$0/dev/shm"
+exec chroot "$0" "$@"
+"""
+
+
+def main() -> int:
+    """Builds the root, runs the commands in it, and removes it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the root is removed
+    parser = argparse.ArgumentParser(prog="scripts/clean-check", description=__doc__)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("command", nargs=argparse.REMAINDER, help=f"instead of {COMMANDS!r}")
+    asked = parser.parse_args()
+    try:
+        return check(asked.suite, shlex.join(asked.command) or COMMANDS)
+    except debian.UnavailableError as error:
+        print(f"scripts/clean-check: {error}", file=sys.stderr)
+        return 2
+
+
+def check(suite: str, command: str) -> int:
+    """The exit status of the command in a fresh root of that suite."""
+    if os.geteuid():
+        raise debian.UnavailableError("only root may make a root file system; run it with sudo")
+    if not debian.provide("mmdebstrap", "mmdebstrap"):
+        raise debian.UnavailableError("mmdebstrap is missing; install it")
+    sources = debian.sources_of(suite)
+    if not sources:
+        raise debian.UnavailableError(
+            f"this machine's apt sources name no release that {suite} could stand for"
+        )
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{suite}-", dir=CACHE) as place:
+        root = Path(place, "root")
+        _build(suite, root, sources)
+        _bring(root, sources)
+        return _run(root, command)
+
+
+def _build(suite: str, root: Path, sources: str) -> None:
+    listed = root.with_name(f"{suite}.sources")
+    listed.write_text(sources)
+    print(f"making a minimal {suite}", flush=True)
+    build = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", suite, str(root), str(listed)]
+    if subprocess.run(build, check=False).returncode:
+        raise debian.UnavailableError("mmdebstrap failed")
+    for tool in ("python3", "pip", "git"):
+        if shutil.which(tool, path=f"{root}/usr/bin:{root}/usr/local/bin"):
+            raise debian.UnavailableError(f"the root is not minimal: it has {tool}")
+
+
+def _bring(root: Path, sources: str) -> None:
+    """What the root is given of this machine."""
+    shutil.rmtree(root / "etc/apt/sources.list.d", ignore_errors=True)
+    (root / "etc/apt/sources.list").unlink(missing_ok=True)
+    _write(root / "etc/apt/sources.list.d/debian.sources", sources.encode())
+    for place in (*PIP, CERTIFICATES, os.environ.get("SSL_CERT_FILE", CERTIFICATES), "/etc/resolv.conf"):
+        for file in _files(Path(place).expanduser()):
+            _write(root / file.relative_to("/"), file.read_bytes())
+    for name in _tracked():
+        source, target = ROOT / name, root / CHECKOUT.lstrip("/") / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _files(place: Path) -> Iterator[Path]:
+    yield from (
+        (file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place] * place.is_file()
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # a symbolic link would lead out of the root
+    path.write_bytes(content)
+
+
+def _tracked() -> list[str]:
+    """The checkout's files, as they are now: what git knows, and what it would not ignore."""
+    listing = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [name for name in names if name and os.path.lexists(ROOT / name)]
+
+
+def _run(root: Path, command: str) -> int:
+    passed = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(VARIABLES)]
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    inside = ["env", "-i", path, "HOME=/root", "LANG=C.UTF-8", *passed]
+    inside += ["bash", "-c", f"cd {CHECKOUT} && {command}"]
+    own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    print(f"in it: {command}", flush=True)
+    entered = subprocess.Popen([*own, "sh", "-c", ENTER, str(root), *inside], stdin=subprocess.DEVNULL)
+    try:
+        return entered.wait(TIME_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        print(f"scripts/clean-check: ended after {TIME_LIMIT_S:.0f} s", file=sys.stderr)
+        return 124
+    finally:
+        entered.kill()
+        entered.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
