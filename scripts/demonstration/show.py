@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,8 +17,9 @@ from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.testing import SwarmingServer, Task
 
 MARK: Final = "SWARMCG_DEMO"
-LOOKS: Final = 8
 LOOK_EVERY_S: Final = 0.5
+WITHOUT_LIMITS_S: Final = 4.0  # how long is looked where nothing holds the eater
+LONGEST_S: Final = 90.0
 GRACE_S: Final = 3.0
 DRAIN_S: Final = 60.0
 
@@ -129,7 +131,7 @@ def _run(server: SwarmingServer, starter: Starter, work: str, *, limits: bool) -
         task.wait_until_running()
     bots["polite"].drain(DRAIN_S)
     _title("Live: polite was told to drain, and finishes its task")
-    _watch(bots)
+    _watch(bots, limits=limits)
     print("\nterminating what is left: SIGTERM to every process, 3 s later the kill", flush=True)
     for bot in bots.values():
         bot.terminate(GRACE_S)
@@ -153,15 +155,18 @@ def _start(starter: Starter, part: Part, work: str, *, limits: bool) -> Supervis
     )
 
 
-def _watch(bots: Mapping[str, SupervisedBot]) -> None:
-    """Prints what each bot uses, until the looks are over."""
+def _watch(bots: Mapping[str, SupervisedBot], *, limits: bool) -> None:
+    """Prints what each bot uses: until polite has finished and eater has met its limit, or it takes too long."""
     widths = (10, 12, 8, 12)
     print(_line(("BOT", "MEMORY", "TASKS", "CPU TIME"), widths))
-    for _ in range(LOOKS):
+    expected = [bots["polite"], bots["eater"]] if limits else [bots["bomber"]]
+    end = time.monotonic() + (LONGEST_S if limits else WITHOUT_LIMITS_S)
+    while expected and time.monotonic() < end:
         for bot_id, bot in bots.items():
             print(_line((bot_id, *_usage(bot.slice)), widths), flush=True)
         with contextlib.suppress(WaitTimeout):
-            bots["bomber"].wait(LOOK_EVERY_S)
+            expected[0].wait(LOOK_EVERY_S)
+            expected.pop(0)
 
 
 def _usage(directory: str) -> tuple[str, str, str]:
