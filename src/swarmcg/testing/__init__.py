@@ -1,5 +1,5 @@
-"""For the tests of those who use swarmcg: a bot that is none, and a Swarming server on loopback with a small
-bot.
+"""For the tests of those who use swarmcg: a bot that is none, and a Swarming server on loopback, with a small bot
+and one of the stock bot's shape.
 
 The names are resolved on first use, so that :class:`FakeBot` alone does not load an HTTP server.
 """
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from swarmcg.testing.fake_bot import FakeBot as FakeBot
     from swarmcg.testing.hooks import NO_CIPD as NO_CIPD
-    from swarmcg.testing.package import small_bot_version as small_bot_version, small_bot_zip as small_bot_zip
+    from swarmcg.testing.package import (
+        STOCK_PACE as STOCK_PACE,
+        Pace as Pace,
+        Package as Package,
+        small_bot_version as small_bot_version,
+        small_bot_zip as small_bot_zip,
+        stock_shaped_bot as stock_shaped_bot,
+    )
     from swarmcg.testing.server import SwarmingServer as SwarmingServer
     from swarmcg.testing.tasks import Event as Event, KnownBot as KnownBot, Task as Task
 
@@ -18,10 +25,14 @@ _HOMES = {
     "FakeBot": "fake_bot",
     "KnownBot": "tasks",
     "NO_CIPD": "hooks",
+    "STOCK_PACE": "package",
+    "Pace": "package",
+    "Package": "package",
     "SwarmingServer": "server",
     "Task": "tasks",
     "small_bot_version": "package",
     "small_bot_zip": "package",
+    "stock_shaped_bot": "package",
 }
 
 __all__ = [*_HOMES]  # noqa: PLE0604  the names above
