@@ -22,7 +22,8 @@ import urllib.request
 import zipfile
 from typing import Any
 
-assert sys.platform != "win32"  # noqa: S101  it needs process groups and flock
+if sys.platform == "win32":
+    raise ImportError("this bot needs process groups and flock")
 
 REQUEST_TIMEOUT = 10.0
 OUTPUT_CHUNK = 1 << 16

@@ -15,6 +15,9 @@ from typing import Any
 from swarmcg.testing.small_bot import Bell
 from swarmcg.testing.stock_shaped.processes import detached, end, kill_group
 
+if sys.platform == "win32":
+    raise ImportError("this bot needs process groups and flock")
+
 LOG = logging.getLogger(__name__)
 NOT_FOUND = (
     "<The executable does not exist or a dependent library is missing>\n<Command: {}>\n<Exception: {}>\n"

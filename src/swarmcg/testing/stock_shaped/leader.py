@@ -20,6 +20,9 @@ from swarmcg.testing.small_bot import Bell, lock
 from swarmcg.testing.stock_shaped.client import Remote
 from swarmcg.testing.stock_shaped.processes import detached, end, execute
 
+if sys.platform == "win32":
+    raise ImportError("this bot needs process groups and flock")
+
 LOG = logging.getLogger(__name__)
 KEPT = (
     "*-cacert.pem", ".vpython3", "README*", "c", "cas_cache", "cipd_cache", "logs", "swarming.lck",

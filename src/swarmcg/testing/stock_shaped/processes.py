@@ -9,7 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
-assert sys.platform != "win32"  # noqa: S101  it needs process groups
+if sys.platform == "win32":
+    raise ImportError("this bot needs process groups and flock")
 
 
 def detached(command: list[str], **options: Any) -> subprocess.Popen[bytes]:

@@ -16,6 +16,9 @@ from swarmcg.testing.small_bot import Bell, read_available
 from swarmcg.testing.stock_shaped.client import Remote
 from swarmcg.testing.stock_shaped.processes import detached, end, kill_group
 
+if sys.platform == "win32":
+    raise ImportError("this bot needs process groups and flock")
+
 LOG = logging.getLogger(__name__)
 TICK_S = 0.1
 LARGEST_PACKET = 102_400
