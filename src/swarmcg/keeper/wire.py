@@ -64,7 +64,8 @@ class Wire:
             raise OSError(errno.E2BIG, "the message is longer than 64 MiB")
         text = _HEAD.pack(len(body) | len(fds) << _SIZE_BITS) + body
         sent = socket.send_fds(self._socket, [text], list(fds)) if fds else 0
-        self._socket.sendall(text[sent:])
+        if sent < len(text):  # once all is sent the peer may act on it, and be gone: nothing more may fail
+            self._socket.sendall(text[sent:])
 
     def receive(self) -> "Iterator[tuple[dict[str, Any], list[int]]]":
         """Reads once, and yields every message that is complete by then with its descriptors.

@@ -1,0 +1,144 @@
+"""Killing 1,000 processes until the slice is proven empty, beside the bare cgroup.kill, and a walk of the tree."""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import psutil
+
+from benchmarks.measuring import Row
+from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.names import new_incarnation
+from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.launch import Launch
+
+__all__ = ["rows", "survivors"]
+
+PROCESSES = 1000
+TURNS = 3
+# Half of them daemonize: their parents are gone, so a walk from the first process does not find them.
+FOREST = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for number in range(int(sys.argv[1])):
+    if os.fork() == 0:
+        if number % 2:
+            os.setsid()
+            if os.fork():
+                os._exit(0)
+        time.sleep(600)
+        os._exit(0)
+for _ in range(int(sys.argv[1]) // 2):
+    os.wait()
+os.write(1, b"ready")
+time.sleep(600)
+"""
+ARGV = [sys.executable, "-I", "-S", "-c", FOREST, str(PROCESSES)]
+
+
+def rows() -> Iterator[Row]:
+    """The best of a few turns each."""
+    ours = min(_ours() for _ in range(TURNS))
+    raw = min(_raw() for _ in range(TURNS))
+    yield Row(
+        f"kill of {PROCESSES} processes until proven empty, reported, removed",
+        ours * 1e3,
+        raw * 1e3,
+        "cgroup.kill until populated 0",
+        "1.3",
+    )
+
+
+def _ours() -> float:
+    with _bot() as bot:
+        began = time.perf_counter()
+        bot.terminate_or_kill(0)
+        return time.perf_counter() - began
+
+
+def survivors() -> tuple[int, int]:
+    """How many of the processes outlive psutil's walk of the tree, and how many outlive ours."""
+    with _bot() as bot:
+        for process in [*psutil.Process(bot.pid).children(recursive=True), psutil.Process(bot.pid)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        # What the walk killed is gone or on its way; these have no signal pending.
+        outlived = sum(not _dying(pid) for pid in _pids(bot.slice))
+        bot.terminate_or_kill(0)
+        return outlived, len(_pids(bot.slice))
+
+
+def _dying(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as f:
+            lines = dict(line.split(b":", 1) for line in f)
+    except OSError:
+        return True
+    pending = int(lines[b"SigPnd"], 16) | int(lines[b"ShdPnd"], 16)
+    return lines[b"State"].strip()[:1] in b"ZX" or bool(pending >> (signal.SIGKILL - 1) & 1)
+
+
+def _pids(directory: str) -> list[int]:
+    try:
+        with open(f"{directory}/main/cgroup.procs", encoding="ascii") as f:
+            return [int(line) for line in f]
+    except OSError:
+        return []
+
+
+@contextlib.contextmanager
+def _bot() -> Iterator[SupervisedBot]:
+    """A bot with all its processes running."""
+    with tempfile.TemporaryDirectory(prefix="swarmcg-bench-") as state:
+        connection = Connection(find_home(), f"{state}/reports.jsonl")
+        ready, tell = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            launch = Launch(bot_id="bench", grace=0)
+            bot = connection.reserve().start(
+                launch, ARGV, {"PATH": os.defpath}, cwd="/", stdio=(null, tell, null)
+            )
+            os.close(tell)
+            os.read(ready, 5)
+            yield bot
+        finally:
+            connection.close()
+            os.close(ready)
+            os.close(null)
+
+
+def _raw() -> float:
+    """Without us: the kernel's own kill of as many processes, until its event says that they are gone."""
+    directory = f"{find_home().hierarchy.mount}/swarmcg-bench-{new_incarnation()}"
+    os.mkdir(directory)
+    join = f'echo 0 >"{directory}/cgroup.procs"; exec "$0" "$@"'
+    process = subprocess.Popen(["/bin/sh", "-c", join, *ARGV], stdout=subprocess.PIPE)
+    assert process.stdout is not None  # noqa: S101  it was asked for
+    try:
+        process.stdout.read(5)
+        return _killed(directory)
+    finally:
+        process.wait()
+        process.stdout.close()
+        os.rmdir(directory)
+
+
+def _killed(directory: str) -> float:
+    with open(f"{directory}/cgroup.events", encoding="ascii") as events:
+        poll = select.poll()
+        poll.register(events, select.POLLPRI)
+        events.read()
+        began = time.perf_counter()
+        with open(f"{directory}/cgroup.kill", "w", encoding="ascii") as f:
+            f.write("1")
+        while True:
+            events.seek(0)
+            if "populated 0" in events.read():
+                return time.perf_counter() - began
+            poll.poll(10_000)
