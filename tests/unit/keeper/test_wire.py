@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -137,3 +137,27 @@ def test_no_child_inherits_it() -> None:
     assert not os.get_inheritable(wire.fileno())
     wire.close()
     ours.close()
+
+
+class Hasty:
+    """A socket whose peer acts on a message as soon as it has all of it, and is gone then."""
+
+    def __init__(self, ours: socket.socket, peer: socket.socket) -> None:
+        self._ours, self._peer = ours, peer
+        self.set_inheritable, self.fileno, self.close = ours.set_inheritable, ours.fileno, ours.close
+
+    def sendmsg(self, *arguments: Any) -> int:
+        sent = self._ours.sendmsg(*arguments)
+        self._peer.close()
+        return sent
+
+    def sendall(self, text: bytes) -> None:
+        self._ours.sendall(text)
+
+
+def test_a_peer_that_is_gone_once_it_has_all_is_no_failure_of_the_sending() -> None:
+    ours, peer = socket.socketpair()
+    with open(os.devnull, "rb") as null:
+        wire = Wire(cast("socket.socket", Hasty(ours, peer)))
+        wire.send({"do": "start"}, [null.fileno()])
+    wire.close()
