@@ -7,6 +7,7 @@ TYPE_CHECKING = False  # typing itself would cost tens of milliseconds
 if TYPE_CHECKING:
     from swarmcg.bot import (
         GRACE_INTERVAL as GRACE_INTERVAL,
+        Bandwidth as Bandwidth,
         Bot as Bot,
         Config as Config,
         ExitReport as ExitReport,
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "GRACE_INTERVAL": "bot",
+    "Bandwidth": "bot",
     "Bot": "bot",
     "Config": "bot",
     "DroneStarter": "drone",
@@ -32,6 +34,7 @@ _HOMES = {
         "CgroupError",
         "ConfigError",
         "HomeError",
+        "NetworkError",
         "OwnerLostError",
         "ResourcesError",
         "StartError",

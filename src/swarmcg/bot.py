@@ -10,6 +10,7 @@ from swarmcg.errors import ConfigError
 
 __all__ = [
     "GRACE_INTERVAL",
+    "Bandwidth",
     "Bot",
     "Config",
     "Cpu",
@@ -25,6 +26,7 @@ __all__ = [
     "Stall",
     "check_bot_id",
     "check_grace",
+    "is_interface_name",
 ]
 
 GRACE_INTERVAL: Final[float] = 180.0
@@ -176,6 +178,67 @@ def check_bot_id(bot_id: object) -> str:
     return bot_id
 
 
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a bot may send and receive through one network interface, in bytes (not bits) a second.
+
+    OCI has no word for it, so it stands beside the resources. What is sent is delayed (``egress_bps``); that
+    takes the interface's root qdisc, which must be nobody's yet. What is received faster than ``ingress_bps``
+    is dropped. ``interface`` is a name as in ``ip link``; None stands for the one of the default route.
+
+    Raises ConfigError for a rate outside of 1024 to 4294967295, for no rate, and for what is no name.
+    """
+
+    egress_bps: int | None = None
+    ingress_bps: int | None = None
+    interface: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("egress_bps", "ingress_bps"):
+            _check_rate(f"bandwidth.{name}", getattr(self, name))
+        if self.egress_bps is None and self.ingress_bps is None:
+            raise ConfigError(
+                "A bandwidth without a rate limits nothing",
+                path="bandwidth",
+                value=self.interface,
+                remedy="Give egress_bps, ingress_bps or both, or no bandwidth.",
+            )
+        if self.interface is not None and not is_interface_name(self.interface):
+            raise ConfigError(
+                "No network interface is named so",
+                path="bandwidth.interface",
+                value=repr(self.interface),
+                remedy="Use a name from `ip link`.",
+            )
+
+
+_RATES: Final = range(1024, 1 << 32)  # of HTB's 32 bits; below, one packet would take longer than a second
+
+
+def _check_rate(field: str, rate: object) -> None:
+    if rate is None or (isinstance(rate, int) and not isinstance(rate, bool) and rate in _RATES):
+        return
+    raise ConfigError(
+        f"{field} cannot be used",
+        path=field,
+        value=rate if isinstance(rate, int | float) else repr(rate),
+        cause=f"it is a whole number of bytes a second from {_RATES.start} to {_RATES.stop - 1}",
+        remedy="Give one, or leave it out for no limit.",
+    )
+
+
+_LONGEST_INTERFACE: Final = 15
+
+
+def is_interface_name(name: object) -> bool:
+    """Whether the kernel lets an interface have this name (dev_valid_name in net/core/dev.c, Linux 6.1)."""
+    return (
+        isinstance(name, str)
+        and name not in {"", ".", ".."}
+        and len(name.encode(errors="replace")) <= _LONGEST_INTERFACE
+        and not any(c in "/:" or c.isspace() or not c.isprintable() for c in name)
+    )
+
+
 class Resources(Protocol):
     """What this module needs to know of :class:`swarmcg.LinuxResources`, the one class that a bot's resources have."""
 
@@ -203,7 +266,8 @@ class Config(_Asked, frozen=True, kw_only=True):
     to finish its task: ``file``, ``sigterm`` (to the main process alone), ``file+sigterm``, or a command.
     ``env`` is added to the bot's environment. ``on_unenforceable`` says what happens when a limit cannot be
     put in force: ``refuse`` or ``report``; None means ``refuse`` on Linux and ``report`` elsewhere.
-    ``lenient`` names fields, as in ``memory.swap``, whose lack is reported under either policy.
+    ``lenient`` names fields, as in ``memory.swap``, whose lack is reported under either policy. ``bandwidth``
+    limits what is sent and received.
 
     Raises ConfigError when a value makes no sense by itself; the file system is looked at when the bot is
     started.
@@ -215,11 +279,18 @@ class Config(_Asked, frozen=True, kw_only=True):
     on_unenforceable: OnUnenforceable | None = None
     lenient: frozenset[str] = frozenset()
     work_directory_limit: int = 60
+    bandwidth: Bandwidth | None = None
 
     def __post_init__(self) -> None:
         check_bot_id(self.bot_id)
         check_grace(self.grace_interval)
         _check_drain(self.drain)
+        if not isinstance(self.bandwidth, Bandwidth | None):
+            raise ConfigError(
+                "The bandwidth is no Bandwidth",
+                value=repr(self.bandwidth),
+                remedy="Make one: Bandwidth(egress_bps=1_250_000).",
+            )
         if self.on_unenforceable not in {None, "refuse", "report"}:
             raise ConfigError(
                 "on_unenforceable is neither 'refuse' nor 'report'",

@@ -13,6 +13,7 @@ __all__ = [
     "CgroupError",
     "ConfigError",
     "HomeError",
+    "NetworkError",
     "OwnerLostError",
     "ResourcesError",
     "StartError",
@@ -109,6 +110,10 @@ class CgroupError(SwarmcgError):
     """The kernel refused an operation on a cgroup, or took a value differently than it was written."""
 
 
+class NetworkError(CgroupError):
+    """A limit on the packets of a slice could not be put in force, read back or removed."""
+
+
 class StartError(SwarmcgError):
     """The command could not be started; ``step`` names what failed in the child (``exec``, ``join``,
     ``setsid``, …).
@@ -164,6 +169,7 @@ _FAMILY: Final[dict[str, type[SwarmcgError]]] = {
         UnenforceableError,
         HomeError,
         CgroupError,
+        NetworkError,
         StartError,
         BotCodeError,
         StateError,

@@ -105,6 +105,7 @@ class Starter:
         return Launch(
             bot_id=config.bot_id,
             resources=_resources(config),
+            bandwidth=config.bandwidth,
             on_unenforceable=config.on_unenforceable or default_policy(),
             lenient=config.lenient,
             grace=float(config.grace_interval),

@@ -7,7 +7,16 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from swarmcg.bot import GRACE_INTERVAL, Config, ExitReport, Leftovers, Row, check_bot_id, check_grace
+from swarmcg.bot import (
+    GRACE_INTERVAL,
+    Bandwidth,
+    Config,
+    ExitReport,
+    Leftovers,
+    Row,
+    check_bot_id,
+    check_grace,
+)
 from swarmcg.errors import ConfigError
 
 
@@ -31,6 +40,49 @@ def test_paths_may_be_any_path() -> None:
 def test_a_config_does_not_change() -> None:
     with pytest.raises(AttributeError):
         config().bot_id = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"egress_bps": 1024},
+        {"ingress_bps": 4294967295, "interface": "fifteen-letters"},
+        {"egress_bps": 5000, "ingress_bps": 6000},
+    ],
+)
+def test_a_bandwidth_has_a_rate(asked: dict[str, Any]) -> None:
+    made = Bandwidth(**asked)
+    assert config(bandwidth=made).bandwidth == made
+    assert msgspec.json.decode(msgspec.json.encode(made), type=Bandwidth) == made
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"interface": "eth0"},
+        {"egress_bps": 0},
+        {"egress_bps": 1023},
+        {"ingress_bps": 4294967296},
+        {"ingress_bps": -1},
+        {"egress_bps": True},
+        {"egress_bps": 5000.0},
+        {"egress_bps": "5000"},
+        {"egress_bps": 5000, "interface": ""},
+        {"egress_bps": 5000, "interface": "a/b"},
+        {"egress_bps": 5000, "interface": "sixteen-letters!"},
+        {"egress_bps": 5000, "interface": 7},
+    ],
+)
+def test_a_bandwidth_that_makes_no_sense_is_an_error(asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Bandwidth(**asked)
+    assert caught.value.remedy
+
+
+def test_a_number_is_no_bandwidth() -> None:
+    with pytest.raises(ConfigError, match="Bandwidth"):
+        config(bandwidth=5000)
 
 
 @pytest.mark.parametrize("bot_id", ["a", "ü" * 100, "a b/c\n", "x" * 200, "..", "\x1b[0m"])

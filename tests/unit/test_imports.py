@@ -30,6 +30,9 @@ LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in roo
 SLOW: Final = {"asyncio", "psutil", "pyroute2", "urllib.request", "urllib.error", "http.client"}
 # The agent lives on asyncio; the others are themselves imported where they are used.
 MAY_BE_SLOW: Final = {"agent", "bot_code", "testing"}
+SLOW_MODULES: Final = {
+    f"cgroup/network/{name}.py" for name in ("messages", "nft", "program", "refusal", "shaping")
+}
 
 
 def modules(room: str = "") -> list[Path]:
@@ -98,7 +101,7 @@ def test_the_keeper_imports_the_standard_library_and_itself(module: Path) -> Non
 
 @pytest.mark.parametrize("module", modules(), ids=shown)
 def test_slow_modules_are_imported_where_they_are_used(module: Path) -> None:
-    if room_of(module) not in MAY_BE_SLOW:
+    if room_of(module) not in MAY_BE_SLOW and shown(module) not in SLOW_MODULES:
         names = imports(module, inside_functions=False)
         assert {name for name in names if is_one_of(name, SLOW)} == set()
 
@@ -119,6 +122,15 @@ print(*sorted(set(sys.modules) - before))
 
 def test_importing_the_package_loads_nothing_else() -> None:
     assert loaded_by("import swarmcg") - {"typing"} <= {"swarmcg", *loaded_by("import typing")}
+
+
+def test_who_limits_no_packets_never_loads_what_speaks_netlink() -> None:
+    """Everything that starts, supervises and ends bots, with the functions that they call for packets."""
+    rooms = "swarmcg.starter, swarmcg.supervisor.service, swarmcg.supervisor.heir, swarmcg.cgroup.network"
+    commands = ", ".join(f"swarmcg.cli.{verb}" for verb in ("run", "bot", "explain", "clean"))
+    loaded = loaded_by(f"import {rooms}, {commands}")
+    assert "swarmcg.cgroup.network" in loaded
+    assert {name for name in loaded if is_one_of(name, {"pyroute2", "asyncio"})} == set()
 
 
 def test_the_keeper_runs_without_site_packages_and_loads_no_other_room() -> None:

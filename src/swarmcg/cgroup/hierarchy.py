@@ -26,7 +26,8 @@ _OF_V1: Final = {"cpuacct": "cpu", "blkio": "io", "cpu": "cpu", "io": "io"}
 class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
     """The cgroup2 mount and our place in it.
 
-    ``mount`` is None when there is no cgroup2. ``own`` is this process's cgroup as a directory, None when it
+    ``mount`` is None when there is no cgroup2; ``root`` is the cgroup that is seen there, from the root of the
+    cgroup namespace. ``own`` is this process's cgroup as a directory, None when it
     cannot be seen from here. ``v1`` are controllers that version 1 holds. ``systemd`` says whether systemd
     manages the host.
     """
@@ -36,6 +37,7 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
     own: str | None
     v1: frozenset[str]
     systemd: bool
+    root: str = "/"
 
     @property
     def mode(self) -> Mode:
@@ -69,6 +71,7 @@ def look() -> Hierarchy:
         own=_own(unified) if unified else None,
         v1=frozenset().union(*(_controllers(m) for m in mounts if m.kind == "cgroup")),
         systemd=os.path.isdir("/run/systemd/system"),
+        root=unified.root if unified else "/",
     )
 
 

@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from swarmcg.cgroup import network
 from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.keeper import write_attribute
-from swarmcg.resources import Plan, Step, settled
+from swarmcg.resources import NetworkPlan, Plan, Step, settled
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -105,12 +106,18 @@ class Slice:
         return recall(self.fd, name)
 
     def apply(self, plan: Plan) -> dict[str, str]:
-        """Writes every step and reads it back; the values in force by file.
+        """Writes every step and reads it back, then the packet rules; the values in force by file, or field.
 
         Raises CgroupError at the first one that the kernel refuses or takes differently; the caller removes
         the slice.
         """
-        return {step.file: self._write(step) for step in plan.steps}
+        limits = {step.file: self._write(step) for step in plan.steps}
+        return limits | self._filter(plan.network) if plan.network is not None else limits
+
+    def _filter(self, rules: NetworkPlan) -> dict[str, str]:
+        with cgroup_errors("The packet rules could not be recorded", self.path):
+            self.remember("network", {})  # first, so that whoever ends the slice knows to look for them
+        return network.install(rules, self.path)
 
     def _write(self, step: Step) -> str:
         path = f"{self.path}/{step.file}"
@@ -234,9 +241,11 @@ class Slice:
         return any(f"{own}/" in f"{path}/" for path in paths)
 
     def remove(self) -> None:
-        """Removes the slice and every cgroup below it, and lets it go. Raises CgroupError while it is
-        populated.
+        """Removes the packet rules, the slice and every cgroup below it, and lets it go. Raises CgroupError
+        while it is populated.
         """
+        if self.recall("network") is not None:
+            network.remove(self.path)
         with (
             cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."),
             contextlib.ExitStack() as held,

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from swarmcg.bot import Config, ExitReport
-from swarmcg.cli import flags, options, outcome, sizes
+from swarmcg.cli import flags, network, options, outcome, sizes
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.signalfd import Signals
 from swarmcg.cli.tables import printable, table
@@ -86,6 +86,7 @@ def _config(asked: argparse.Namespace) -> Config:
         grace_interval=sizes.grace("--grace", asked.grace),
         on_unenforceable=asked.on_unenforceable,
         lenient=lenient,
+        bandwidth=network.bandwidth(asked),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from swarmcg.bot import ExitReport
+from swarmcg.cgroup import network
 from swarmcg.cgroup.home import Home, find_homes
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cli import options, sizes
@@ -35,6 +36,7 @@ USAGE: Final = 2
 _EPILOG: Final = """\
 A slice is without an owner when everything that started, kept or inherited it was killed. A slice whose owner
 or keeper still works is never touched. Ctrl-C during clean --yes ends all grace periods at once.
+Packet rules of slices that are gone altogether are listed and removed as well, in this network namespace.
 
 exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail.
 
@@ -87,8 +89,10 @@ def _list(homes: Sequence[Home]) -> int:
         held.close()
     if found:
         table(("ID", "INCARNATION", "PROCESSES", "AGE", "SLICE"), map(_cells, found), sys.stdout)
-        return 1
-    return 0
+    rules = network.orphans(end=False)
+    for name in rules:
+        print(f"of a slice that is gone: {name}")
+    return int(bool(found or rules))
 
 
 def _seen(held: Slice) -> Ownerless:
@@ -140,7 +144,10 @@ def _end(homes: Sequence[Home], grace: float | None) -> int:
     finally:
         supervisor.close()
         signals.close()
-    return ender.tell()
+    status = ender.tell()
+    for name in network.orphans(end=True):
+        print(f"removed, of a slice that is gone: {name}")
+    return status
 
 
 def _hurry(supervisor: Supervisor, signals: Signals) -> None:

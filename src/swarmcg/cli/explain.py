@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from swarmcg.bot import Row
-from swarmcg.cli import flags, options
+from swarmcg.cli import flags, network, options
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import printable, table
 from swarmcg.errors import HomeError
-from swarmcg.resources import Abilities, Lack, plan
+from swarmcg.resources import Abilities, Lack, Networking, limits_packets, plan
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
@@ -34,7 +34,9 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     wanted, lenient = flags.resources(asked, options.base_resources(asked))
-    made = plan(wanted, _abilities(asked.home), lenient=lenient)
+    bandwidth = network.bandwidth(asked)
+    abilities = _abilities(asked.home, packets=limits_packets(wanted, bandwidth))
+    made = plan(wanted, abilities, lenient=lenient, bandwidth=bandwidth)
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(made.rows), indent=2).decode())
     else:
@@ -50,21 +52,26 @@ def _parser() -> Parser:
     return parser
 
 
-def _abilities(home: str | None) -> Abilities:
+def _abilities(home: str | None, *, packets: bool) -> Abilities:
     """What slices can be given here; where there is no place for slices, nothing, for that reason."""
     if sys.platform != "linux":
         return _none("this is no Linux host", "Run it on a Linux host with cgroup v2.")
     from swarmcg.cgroup.home import find_home  # noqa: PLC0415  Linux only
 
     try:
-        return find_home(home, starts=False).abilities()
+        found = find_home(home, starts=False).abilities()
     except HomeError as e:
         return _none(f"{e.headline[:1].lower()}{e.headline[1:]}: {e.reason}", e.remedy or "")
+    if not packets:
+        return found
+    from swarmcg.cgroup.network import probe  # noqa: PLC0415  Linux only
+
+    return msgspec.structs.replace(found, network=probe())
 
 
 def _none(why: str, remedy: str) -> Abilities:
     lack = Lack(why=why, remedy=remedy)
-    return Abilities(mode="none", lacking=dict.fromkeys(_CONTROLLERS, lack))
+    return Abilities(mode="none", lacking=dict.fromkeys(_CONTROLLERS, lack), network=Networking(lack=lack))
 
 
 _CONTROLLERS: Final = ("cgroup", "cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma")

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cli import devices, sizes
+from swarmcg.cli import devices, network, sizes
 from swarmcg.cli.parser import Parser, UsageError
-from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Pids
+from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Network, Pids
 
 __all__ = ["add_limits", "resources"]
 
@@ -50,8 +50,11 @@ _SCALARS: Final[Mapping[str, _Flag]] = {
     "--memory-swappiness": _Flag("memory", "swappiness", sizes.whole, "N", "0 to 100 (version 1 only)"),
     "--blkio-weight": _Flag("block_io", "weight", sizes.whole, "N", "share of disk time, 10 to 1000"),
     "--pids-limit": _Flag("pids", "limit", sizes.whole, "N", "most tasks; 0 or -1: without limit"),
+    "--network-class": _Flag(
+        "network", "class_id", network.class_id, "MAJ:MIN", "class of packets, as in tc"
+    ),
 }
-_DISKS: Final[Mapping[str, _Flag]] = {
+_LISTS: Final[Mapping[str, _Flag]] = {
     "--blkio-weight-device": _Flag(
         "block_io", "weight_device", devices.weight, "DEV:N", "share of one disk's time"
     ),
@@ -66,6 +69,9 @@ _DISKS: Final[Mapping[str, _Flag]] = {
     ),
     "--device-write-iops": _Flag(
         "block_io", "throttle_write_iops_device", devices.rate, "DEV:N", "writes a second"
+    ),
+    "--network-priority": _Flag(
+        "network", "priorities", network.priority, "IF:N", "priority of packets sent through an interface"
     ),
 }
 _NODES: Final[Mapping[str, tuple[_Reader, str, str]]] = {
@@ -86,23 +92,25 @@ _PARTS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "memory": Memory,
     "block_io": BlockIO,
     "pids": Pids,
+    "network": Network,
 }
 
 
 def add_limits(parser: Parser) -> None:
     """The flags that limit a slice."""
     group = parser.add_argument_group(
-        "limits", "They mean what they mean in 'docker run'. DEV is a path or MAJ:MIN."
+        "limits", "They mean what they mean in 'docker run', where it has them. DEV is a path or MAJ:MIN."
     )
     group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5")
     for name, flag in _SCALARS.items():
         names = ("-m", name) if name == "--memory" else (name,)
         group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
     group.add_argument("--oom-kill-disable", action="store_true", help="(version 1 only)")
-    for name, flag in _DISKS.items():
+    for name, flag in _LISTS.items():
         group.add_argument(name, dest=name, metavar=flag.metavar, action="append", default=[], help=flag.help)
     for name, (_, metavar, text) in _NODES.items():
         group.add_argument(name, dest=name, metavar=metavar, action="append", default=[], help=text)
+    network.add_bandwidth(group)
     group.add_argument(
         "--resources",
         metavar="FILE",
@@ -119,7 +127,7 @@ def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxRes
     given = vars(asked)
     parts = _scalars(given)
     _add_cpus(parts, given, base)
-    _add_disks(parts, given)
+    _add_lists(parts, given)
     if given["oom_kill_disable"]:
         parts.setdefault("memory", {})["disable_oom_killer"] = True
     lenient = _add_swap(parts, given, base)
@@ -166,8 +174,8 @@ def _add_cpus(parts: _Parts, given: Mapping[str, Any], base: LinuxResources) -> 
         parts.setdefault("cpu", {}).update(quota=quota, period=_PERIOD)
 
 
-def _add_disks(parts: _Parts, given: Mapping[str, Any]) -> None:
-    for name, flag in _DISKS.items():
+def _add_lists(parts: _Parts, given: Mapping[str, Any]) -> None:
+    for name, flag in _LISTS.items():
         if given[name]:
             parts.setdefault(flag.part, {})[flag.field] = tuple(flag.read(name, text) for text in given[name])
 

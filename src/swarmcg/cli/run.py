@@ -9,7 +9,7 @@ from typing import Final
 
 from swarmcg.bot import check_bot_id
 from swarmcg.cgroup.home import find_home
-from swarmcg.cli import environment, flags, options, outcome, sizes
+from swarmcg.cli import environment, flags, network, options, outcome, sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.foreground import Foreground
 from swarmcg.cli.parser import Parser, UsageError
@@ -115,6 +115,7 @@ def _launch(asked: argparse.Namespace, program: str) -> Launch:
     return Launch(
         bot_id=check_bot_id(_default_id(program) if asked.id is None else asked.id),
         resources=wanted,
+        bandwidth=network.bandwidth(asked),
         on_unenforceable=asked.on_unenforceable,
         lenient=lenient,
         grace=sizes.grace("--grace", asked.grace),

@@ -1,7 +1,8 @@
 """What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here does I/O."""
 
-from swarmcg.resources.abilities import Abilities, Disk, Lack
+from swarmcg.resources.abilities import Abilities, Disk, Lack, Networking
 from swarmcg.resources.devices import DeviceRules
+from swarmcg.resources.network import Marking, NetworkPlan, Rate, limits_packets
 from swarmcg.resources.plan import Plan, Step, plan
 from swarmcg.resources.readback import settled
 from swarmcg.resources.spec import (
@@ -30,14 +31,19 @@ __all__ = [
     "InterfacePriority",
     "Lack",
     "LinuxResources",
+    "Marking",
     "Memory",
     "Network",
+    "NetworkPlan",
+    "Networking",
     "Pids",
     "Plan",
+    "Rate",
     "Rdma",
     "Step",
     "ThrottleDevice",
     "WeightDevice",
+    "limits_packets",
     "plan",
     "settled",
 ]

@@ -1,11 +1,11 @@
 """What a host can do for a slice, as a plain value: probed elsewhere, once, and passed in."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["Abilities", "Disk", "Lack"]
+__all__ = ["Abilities", "Disk", "Lack", "Networking"]
 
 Mode = Literal["unified", "hybrid", "legacy", "none"]
 
@@ -31,6 +31,27 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     iocost: bool = False
 
 
+class Networking(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be done here with the packets of a slice; looked at only for those who ask for it.
+
+    ``lack`` says why packets cannot be told by the cgroup of their socket, None where they can. ``links`` maps
+    the name of each network interface to the root qdisc that another program gave it (``htb 1:``), None where
+    it has the kernel's own. ``default`` is the one interface of the default routes.
+    """
+
+    lack: Lack | None = None
+    links: Mapping[str, str | None] = {}
+    default: str | None = None
+
+
+_UNSEEN: Final = Networking(
+    lack=Lack(
+        "nobody has looked whether packets can be told by their cgroup here",
+        "Pass what the host can do, in Abilities.network.",
+    )
+)
+
+
 class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel offers to a slice below one home.
 
@@ -39,7 +60,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     assumed). ``hugepages`` are sizes as hugetlb spells them (``2MB``, ``1GB``). ``disks`` maps ``MAJ:MIN`` to
     block devices; None when they are not known. ``cpus`` and ``mems`` are the lists that the home may hand
     out, None when unknown. ``granted`` is what all ancestors of a slice grant it of ``memory.low`` and
-    ``memory.min``, in bytes (None: unknown or unlimited).
+    ``memory.min``, in bytes (None: unknown or unlimited). ``network`` is what packet rules can do here.
     """
 
     mode: Mode
@@ -53,3 +74,4 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: str | None = None
     mems: str | None = None
     granted: Mapping[str, int] = {}
+    network: Networking = _UNSEEN

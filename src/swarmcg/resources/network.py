@@ -1,28 +1,194 @@
-"""``network`` of the OCI resources: cgroup v2 has no controller for it."""
+"""``network`` of the OCI resources, and the bandwidth that OCI has no word for.
 
-from collections.abc import Iterator
+cgroup v2 has no network controller: nftables tells packets by the cgroup of their socket, and gives them a
+priority, which HTB takes for the class where it is one (htb_classify in net/sched/sch_htb.c). A packet has
+one priority, so two things that need it cannot both be in force.
+"""
 
-from swarmcg.bot import Row
-from swarmcg.resources.abilities import Abilities
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from swarmcg.bot import Bandwidth, Row, is_interface_name
+from swarmcg.resources.abilities import Abilities, Lack
 from swarmcg.resources.rows import impossible, nonsense, satisfied
-from swarmcg.resources.spec import LinuxResources, Network
+from swarmcg.resources.spec import InterfacePriority, LinuxResources, Network
 
-__all__ = ["plan"]
+__all__ = ["Marking", "NetworkPlan", "Rate", "class_name", "limits_packets", "plan", "rules"]
 
-_WHY = "cgroup v2 has no network controller, and this version of swarmcg sets no packet rules"
+_CLASS: Final = "network.classID"
+_EGRESS: Final = "bandwidth.egress_bps"
+_INGRESS: Final = "bandwidth.ingress_bps"
 
 
-def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:  # noqa: ARG001  every controller's signature
-    """The rows of ``network``."""
+class Marking(msgspec.Struct, frozen=True):
+    """The priority of the packets that leave through an interface; None stands for every interface."""
+
+    priority: int
+    interface: str | None = None
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """Bytes a second through one interface."""
+
+    interface: str
+    bytes_a_second: int
+
+
+class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to happen to the packets of one slice, all of it enforceable as far as the plan can know.
+
+    ``limits`` are the fields that are in force then, with their values, for the exit report.
+    """
+
+    markings: tuple[Marking, ...] = ()
+    egress: Rate | None = None
+    ingress: Rate | None = None
+    limits: Mapping[str, str] = {}
+
+
+def limits_packets(resources: LinuxResources | None, bandwidth: Bandwidth | None) -> bool:
+    """Whether anything is wanted of the packets, so that it is worth a look what this host can do."""
+    network = (resources.network if resources is not None else None) or Network()
+    return bool(network.class_id or network.priorities or bandwidth)
+
+
+def plan(
+    resources: LinuxResources, abilities: Abilities, *, bandwidth: Bandwidth | None = None
+) -> Iterator[Row]:
+    """The rows of ``network`` and of the bandwidth."""
     network = resources.network or Network()
     if network.class_id == 0:
-        yield satisfied("network.classID", None, "0 is no class, and packets have none")
+        yield satisfied(_CLASS, None, "0 is no class, and packets have none")
     elif network.class_id is not None:
-        yield impossible("network.classID", _WHY, "Leave it out.", value=network.class_id)
+        yield _judged(
+            Row(
+                field=_CLASS,
+                file=None,
+                value=class_name(network.class_id),
+                why="nftables gives the slice's packets this priority, which HTB takes for the class",
+                enforceable=True,
+            ),
+            abilities.network.lack,
+        )
     for i, entry in enumerate(network.priorities or ()):
         field = f"network.priorities[{i}]"
-        if not entry.name or "/" in entry.name or any(c.isspace() or not c.isprintable() for c in entry.name):
+        if not is_interface_name(entry.name):
             nonsense(
                 f"{field}.name", entry.name, "no network interface is named so", "Use a name from `ip link`."
             )
-        yield impossible(field, _WHY, "Leave it out.", value=f"{entry.name} {entry.priority}")
+        yield _judged(_priority(field, entry), _priority_lack(entry, network, abilities))
+    if bandwidth is not None:
+        yield from _bandwidth(bandwidth, network, abilities)
+
+
+def rules(
+    network: Network | None, bandwidth: Bandwidth | None, abilities: Abilities, rows: Iterable[Row]
+) -> NetworkPlan | None:
+    """What of it is to be put in force, by the rows that :func:`plan` gave; None when nothing is."""
+    limits = {
+        row.field: row.value for row in rows if row.enforceable and row.value is not None and _ours(row)
+    }
+    if not limits:
+        return None
+    egress, ingress = (bandwidth.egress_bps, bandwidth.ingress_bps) if bandwidth else (None, None)
+    interface = _interface(bandwidth, abilities) if bandwidth else None
+    return NetworkPlan(
+        markings=tuple(_markings(network or Network(), limits)),
+        egress=Rate(interface, egress) if interface and egress and _EGRESS in limits else None,
+        ingress=Rate(interface, ingress) if interface and ingress and _INGRESS in limits else None,
+        limits=limits,
+    )
+
+
+def _markings(network: Network, limits: Mapping[str, str]) -> Iterator[Marking]:
+    if network.class_id and _CLASS in limits:
+        yield Marking(network.class_id)
+    for i, entry in enumerate(network.priorities or ()):
+        if f"network.priorities[{i}]" in limits:
+            yield Marking(entry.priority, entry.name)
+
+
+def class_name(class_id: int) -> str:
+    """A class as tc(8) shows it, ``10:1`` for 0x00100001: two numbers of 16 bits, hexadecimal."""
+    return f"{class_id >> 16:x}:{class_id & 0xFFFF:x}"
+
+
+def _ours(row: Row) -> bool:
+    return row.field.startswith(("network.", "bandwidth."))
+
+
+def _judged(row: Row, lack: Lack | None) -> Row:
+    if lack is None:
+        return row
+    return impossible(row.field, lack.why, lack.remedy, value=row.value)
+
+
+def _priority(field: str, entry: InterfacePriority) -> Row:
+    return Row(
+        field=field,
+        file=None,
+        value=f"{entry.name} {entry.priority}",
+        why="nftables gives the slice's packets this priority on their way out through the interface",
+        enforceable=True,
+    )
+
+
+def _priority_lack(entry: InterfacePriority, network: Network, abilities: Abilities) -> Lack | None:
+    if network.class_id:
+        return Lack("a packet has one priority, and network.classID takes it", "Ask for one of the two.")
+    return abilities.network.lack or _no_link(entry.name, abilities)
+
+
+def _bandwidth(bandwidth: Bandwidth, network: Network, abilities: Abilities) -> Iterator[Row]:
+    interface = _interface(bandwidth, abilities)
+    lack = abilities.network.lack or _no_link(interface, abilities)
+    if bandwidth.egress_bps is not None:
+        row = Row(
+            field=_EGRESS,
+            file=None,
+            value=f"{interface or '?'} {bandwidth.egress_bps}",
+            why="what is sent waits in an HTB class of its own, below a root qdisc of ours",
+            enforceable=True,
+        )
+        yield _judged(row, lack or _egress_lack(interface, network, abilities))
+    if bandwidth.ingress_bps is not None:
+        row = Row(
+            field=_INGRESS,
+            file=None,
+            value=f"{interface or '?'} {bandwidth.ingress_bps}",
+            why="nftables drops what is received faster",
+            enforceable=True,
+        )
+        yield _judged(row, lack)
+
+
+def _egress_lack(interface: str | None, network: Network, abilities: Abilities) -> Lack | None:
+    if network.class_id or any(entry.name == interface for entry in network.priorities or ()):
+        taker = _CLASS if network.class_id else "network.priorities"
+        return Lack(f"a packet has one priority, and {taker} takes it", "Ask for one of the two.")
+    taken = abilities.network.links.get(interface or "")
+    if taken is None:
+        return None
+    return Lack(
+        f"another program has given {interface} the root qdisc {taken}",
+        f"Have that program shape the traffic, by a class of its own (network.classID), or: "
+        f"tc qdisc del dev {interface} root",
+    )
+
+
+def _interface(bandwidth: Bandwidth, abilities: Abilities) -> str | None:
+    return bandwidth.interface or abilities.network.default
+
+
+def _no_link(interface: str | None, abilities: Abilities) -> Lack | None:
+    if interface is None:
+        return Lack(
+            "no interface is named, and there is no default route, or more than one interface has one",
+            "Name it: --network-interface, bandwidth.interface.",
+        )
+    if interface in abilities.network.links:
+        return None
+    there = ", ".join(sorted(abilities.network.links)[:16])
+    return Lack(f"there is no network interface {interface}", f"Use one of these: {there}.")

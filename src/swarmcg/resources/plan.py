@@ -5,12 +5,13 @@ from typing import Final
 
 import msgspec
 
-from swarmcg.bot import Row
+from swarmcg.bot import Bandwidth, Row
 from swarmcg.resources import blkio, cpu, devices, hugetlb, memory, network, pids, rdma, unified
 from swarmcg.resources.abilities import Abilities
 from swarmcg.resources.devices import DeviceRules
+from swarmcg.resources.network import NetworkPlan
 from swarmcg.resources.obstacles import obstacle
-from swarmcg.resources.spec import LinuxResources, Network
+from swarmcg.resources.spec import LinuxResources
 
 __all__ = ["Plan", "Step", "plan"]
 
@@ -28,7 +29,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of every field.
 
     ``steps`` are the writes, in the order that the kernel accepts. ``rows`` has every field asked for.
-    ``devices`` and ``network`` are what is asked of these, enforced or not; None when nothing is.
+    ``devices`` is what is asked of these, enforced or not; None when nothing is. ``network`` is what is to
+    happen to packets, None when nothing can or shall.
     ``controllers`` are those that the steps need. ``lenient`` are fields that were not asked for in so many
     words: they are reported, never refused.
     """
@@ -36,7 +38,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     rows: tuple[Row, ...] = ()
     devices: DeviceRules | None = None
-    network: Network | None = None
+    network: NetworkPlan | None = None
     controllers: frozenset[str] = frozenset()
     lenient: frozenset[str] = frozenset()
 
@@ -57,18 +59,20 @@ def plan(
     *,
     shares: cpu.Shares = "quadratic",
     lenient: frozenset[str] = frozenset(),
+    bandwidth: Bandwidth | None = None,
 ) -> Plan:
     """The plan for a new slice on a host with these abilities. Touches nothing, and gives the same for the
     same.
 
     ``shares`` names the rule that turns cpu.shares into a weight. ``lenient`` names fields, as in
-    ``memory.swap``, whose rows are reported where they cannot be enforced, but never refused.
+    ``memory.swap``, whose rows are reported where they cannot be enforced, but never refused. ``bandwidth`` is
+    what is asked of the network beyond OCI.
 
     Raises ResourcesError for what makes no sense on any host, or names what this host does not have. What
     makes sense and is not to be had here becomes a row that is not enforceable, with the cure.
     """
     asked = resources.checked()
-    wanted = tuple(_overridden(_rows(asked, abilities, shares)))
+    wanted = tuple(_overridden(_rows(asked, abilities, shares, bandwidth)))
     cpu.check_idle(wanted)
     rows = tuple(_weighed(row, abilities) for row in wanted)
     steps = tuple(sorted(_steps(rows), key=lambda step: _RANK.get(step.file, 0)))
@@ -76,7 +80,7 @@ def plan(
         steps=steps,
         rows=rows,
         devices=None if asked.devices is None else devices.complete(asked.devices),
-        network=asked.network,
+        network=network.rules(asked.network, bandwidth, abilities, rows),
         controllers=frozenset(step.file.partition(".")[0] for step in steps) - {"cgroup"},
         lenient=lenient,
     )
@@ -89,10 +93,14 @@ def plan(
 _RANK: Final = {"cpu.max.burst": 1, "cpu.idle": 1, "memory.max": 1, "cpuset.cpus.partition": 1}
 
 
-def _rows(resources: LinuxResources, abilities: Abilities, shares: cpu.Shares) -> Iterator[Row]:
+def _rows(
+    resources: LinuxResources, abilities: Abilities, shares: cpu.Shares, bandwidth: Bandwidth | None
+) -> Iterator[Row]:
     yield from cpu.plan(resources, abilities, shares=shares)
-    for controller in (memory, pids, blkio, hugetlb, rdma, devices, network, unified):
+    for controller in (memory, pids, blkio, hugetlb, rdma, devices):
         yield from controller.plan(resources, abilities)
+    yield from network.plan(resources, abilities, bandwidth=bandwidth)
+    yield from unified.plan(resources, abilities)
 
 
 def _overridden(rows: Iterable[Row]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ import sys
 
 import msgspec
 
-from swarmcg.bot import GRACE_INTERVAL, Drain, OnUnenforceable
+from swarmcg.bot import GRACE_INTERVAL, Bandwidth, Drain, OnUnenforceable
 from swarmcg.resources import LinuxResources
 
 if sys.platform != "linux":
@@ -24,6 +24,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     bot_id: str
     resources: LinuxResources | None = None
+    bandwidth: Bandwidth | None = None
     on_unenforceable: OnUnenforceable = "refuse"
     lenient: frozenset[str] = frozenset()
     grace: float = GRACE_INTERVAL

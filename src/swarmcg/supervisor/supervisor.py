@@ -19,13 +19,14 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import ExitReport
+from swarmcg.cgroup import network
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
 from swarmcg.journal import Journal, write_report
 from swarmcg.keeper.spawn import Order
-from swarmcg.resources import Abilities, LinuxResources, Plan, plan
+from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import start_error, unenforceable
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
@@ -131,7 +132,16 @@ class Supervisor:
         """
         if self._abilities is None:
             self._abilities = self.home.prepare()
-        made = plan(launch.resources or LinuxResources(), self._abilities, lenient=launch.lenient)
+        abilities = self._abilities
+        if limits_packets(launch.resources, launch.bandwidth):
+            # Anew each time: interfaces come and go, and their qdiscs change hands.
+            abilities = msgspec.structs.replace(abilities, network=network.probe())
+        made = plan(
+            launch.resources or LinuxResources(),
+            abilities,
+            lenient=launch.lenient,
+            bandwidth=launch.bandwidth,
+        )
         if made.refused and launch.on_unenforceable == "refuse":
             raise unenforceable(made)
         return made

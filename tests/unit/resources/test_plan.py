@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Abilities, Lack, LinuxResources, Memory, plan
+from swarmcg.resources import Abilities, Lack, LinuxResources, Marking, Memory, Networking, NetworkPlan, plan
 from tests.unit.resources.hosts import ABLE, host, planned, row, values
 
 
@@ -147,10 +147,10 @@ def test_wrong_types_are_found_by_the_plan() -> None:
     assert caught.value.path == "memory.limit"
 
 
-def test_the_network_is_in_the_plan() -> None:
-    made = planned({"network": {"classID": 5}})
-    assert made.network is not None
-    assert made.network.class_id == 5
+def test_the_network_is_in_the_plan_as_far_as_it_can_be_in_force() -> None:
+    made = planned({"network": {"classID": 5}}, network=Networking())
+    assert made.network == NetworkPlan(markings=(Marking(5),), limits={"network.classID": "0:5"})
+    assert planned({"network": {"classID": 5}}).network is None  # nobody looked
 
 
 few = st.integers(-2, 5) | st.integers(0, 2**40)

@@ -1,0 +1,165 @@
+"""Limits on the packets of a slice: nftables tells them by the cgroup of their socket, HTB delays them.
+
+Each slice has one nftables table of its own, whose name holds the incarnation and whose comment says where
+the slice and its HTB class are. So the kernel's own tables are the record: a table whose slice is gone is an
+orphan, an HTB class of ours that no table names is one, too, and both go with the next call of any of these
+functions. Every change is made under one lock of this host's swarmcg, so that nobody takes a half-made class
+for an orphan.
+
+pyroute2 is imported here on first use: that takes 160 to 200 ms, once.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.network.place import Label, Place, namespace_lack, orphaned, table_name
+from swarmcg.errors import NetworkError
+from swarmcg.flock import hold
+from swarmcg.places import places
+from swarmcg.resources import Networking, NetworkPlan
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+if TYPE_CHECKING:
+    from swarmcg.cgroup.network.nft import Tables
+    from swarmcg.cgroup.network.shaping import Shaper
+
+__all__ = ["install", "orphans", "probe", "remove"]
+
+_LOCK: Final = "network.lock"
+
+
+def probe() -> Networking:
+    """What this process can do for packets in its network namespace. Changes nothing, and needs no root to
+    say so.
+    """
+    lack = namespace_lack(look())
+    if lack is not None:
+        return Networking(lack=lack)
+    from swarmcg.cgroup.network import nft, shaping  # noqa: PLC0415  pyroute2 is slow to import
+
+    lack = nft.lack()
+    return Networking(lack=lack) if lack is not None else shaping.networking()
+
+
+def install(rules: NetworkPlan, slice_path: str) -> dict[str, str]:
+    """Puts exactly these rules in force for the slice, in place of any that it had, and reads them back; what
+    is in force, by field.
+
+    In one transaction: at no moment is the slice without the earlier rules or these. Raises NetworkError;
+    then the earlier rules are in force, or, when the reading back failed, none.
+    """
+    place = Place.of(slice_path, look())
+    with (
+        _kernel("The limits on packets could not be put in force", slice_path) as (tables, shaper),
+        _tidy(tables, shaper),
+    ):
+        shaped = shaper.add(rules.egress) if rules.egress is not None else None
+        tables.put(Label(place=place, shaped=shaped), rules)
+    return dict(rules.limits)
+
+
+def remove(slice_path: str) -> None:
+    """Takes away every rule of the slice, its HTB class, and a root qdisc that has no class any more. Harmless
+    when there are none. Raises NetworkError.
+    """
+    with (
+        _kernel("The limits on packets could not be removed", slice_path) as (tables, shaper),
+        _tidy(tables, shaper),
+    ):
+        tables.delete(table_name(slice_path))
+
+
+def orphans(*, end: bool) -> list[str]:
+    """What is left of slices that are gone, named for people; with ``end``, it is removed.
+
+    Who may not look at the packet filter, or has none, finds nothing.
+    """
+    try:
+        with _kernel("The packet rules of lost slices could not be removed", None) as (tables, shaper):
+            lost, classes = _lost(tables, shaper)
+            if end:
+                _end(tables, shaper)
+            return [f"nftables table inet {label.name}" for label in lost] + classes
+    except NetworkError as e:
+        if e.errno in _NOTHING_TO_SEE:
+            return []
+        raise
+
+
+_NOTHING_TO_SEE: Final = {
+    errno.EPERM,
+    errno.EACCES,
+    errno.EOPNOTSUPP,
+    errno.EPROTONOSUPPORT,
+    errno.EAFNOSUPPORT,
+    errno.EINVAL,
+}
+
+
+@contextlib.contextmanager
+def _tidy(tables: "Tables", shaper: "Shaper") -> Iterator[None]:
+    """Whatever becomes of the block, nothing that no living slice has is left afterwards."""
+    try:
+        yield
+    finally:
+        _end(tables, shaper)
+
+
+def _lost(tables: "Tables", shaper: "Shaper") -> tuple[list[Label], list[str]]:
+    hierarchy = look()
+    labels = tables.labels()
+    lost = [label for label in labels if orphaned(label, hierarchy)]
+    used = {label.shaped for label in labels if label not in lost and label.shaped is not None}
+    return lost, [str(shaped) for shaped in shaper.shaped() if shaped not in used]
+
+
+def _end(tables: "Tables", shaper: "Shaper") -> None:
+    lost, _ = _lost(tables, shaper)
+    for label in lost:
+        tables.delete(label.name)
+    shaper.keep({label.shaped for label in tables.labels() if label.shaped is not None})
+
+
+@contextlib.contextmanager
+def _kernel(what: str, path: str | None) -> Iterator[tuple["Tables", "Shaper"]]:
+    """The kernel's packet filter and traffic control, for one caller at a time."""
+    from swarmcg.cgroup.network.nft import Tables  # noqa: PLC0415  pyroute2 is slow to import
+    from swarmcg.cgroup.network.refusal import network_errors  # noqa: PLC0415
+    from swarmcg.cgroup.network.shaping import Shaper  # noqa: PLC0415
+
+    with network_errors(what, path), _locked(), Tables() as tables, Shaper() as shaper:
+        tables.labels()  # refuses who may not do anything here
+        yield tables, shaper
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """The lock of everybody who changes classes of ours; waits for it at most as long as :func:`hold` does.
+
+    It is no more than a file in a directory of ours: one that every program can open (a namespace's, say)
+    could be held by a bot.
+    """
+    directory = places().runtime
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fd = os.open(f"{directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as e:
+        raise NetworkError(
+            "The lock for packet rules cannot be opened",
+            path=f"{directory}/{_LOCK}",
+            errno=e.errno,
+            remedy="See that the directory can be written, or name another one: SWARMCG_RUNTIME_DIR.",
+        ) from e
+    try:
+        hold(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,140 @@
+"""What becomes of network limits, as values."""
+
+from typing import Any, Final
+
+import pytest
+
+from swarmcg.bot import Bandwidth
+from swarmcg.errors import ResourcesError
+from swarmcg.resources import (
+    InterfacePriority,
+    Lack,
+    LinuxResources,
+    Marking,
+    Network,
+    Networking,
+    NetworkPlan,
+    Plan,
+    Rate,
+    limits_packets,
+    plan,
+)
+from tests.unit.resources.hosts import host, row
+
+LINKS: Final = Networking(links={"eth0": None, "eth1": "tbf 8001:", "lo": None}, default="eth0")
+EGRESS: Final = "bandwidth.egress_bps"
+INGRESS: Final = "bandwidth.ingress_bps"
+
+
+def planned(
+    network: Network | None = None, bandwidth: Bandwidth | None = None, networking: Networking = LINKS
+) -> Plan:
+    return plan(LinuxResources(network=network), host(network=networking), bandwidth=bandwidth)
+
+
+def prioritized(*entries: tuple[str, int]) -> Network:
+    return Network(priorities=tuple(InterfacePriority(name=name, priority=n) for name, n in entries))
+
+
+def why_not(made: Plan, field: str) -> str:
+    found = row(made, field)
+    assert not found.enforceable
+    assert found.remedy
+    return found.why
+
+
+def test_nothing_asked_is_nothing_planned() -> None:
+    for network in (None, Network(), Network(class_id=0, priorities=())):
+        made = planned(network)
+        assert (made.network, made.unenforced) == (None, ())
+
+
+def test_a_class_becomes_the_priority_of_all_packets() -> None:
+    made = planned(Network(class_id=0x0010_0001))
+    assert made.network == NetworkPlan(markings=(Marking(0x0010_0001),), limits={"network.classID": "10:1"})
+    assert (row(made, "network.classID").file, made.steps) == (None, ())
+
+
+def test_priorities_are_those_of_their_interfaces() -> None:
+    made = planned(prioritized(("eth0", 5), ("lo", 6)))
+    assert made.network == NetworkPlan(
+        markings=(Marking(5, "eth0"), Marking(6, "lo")),
+        limits={"network.priorities[0]": "eth0 5", "network.priorities[1]": "lo 6"},
+    )
+
+
+def test_a_bandwidth_is_that_of_the_default_route_or_of_the_interface_named() -> None:
+    made = planned(bandwidth=Bandwidth(egress_bps=2000, ingress_bps=3000))
+    assert made.network == NetworkPlan(
+        egress=Rate("eth0", 2000),
+        ingress=Rate("eth0", 3000),
+        limits={EGRESS: "eth0 2000", INGRESS: "eth0 3000"},
+    )
+    made = planned(bandwidth=Bandwidth(ingress_bps=3000, interface="eth1"))
+    assert made.network == NetworkPlan(ingress=Rate("eth1", 3000), limits={INGRESS: "eth1 3000"})
+
+
+def test_a_packet_has_one_priority() -> None:
+    both = Network(class_id=5, priorities=(InterfacePriority(name="lo", priority=1),))
+    assert "network.classID takes it" in why_not(planned(both), "network.priorities[0]")
+    rate = Bandwidth(egress_bps=2000, ingress_bps=2000)
+    made = planned(Network(class_id=5), rate)
+    assert "network.classID takes it" in why_not(made, EGRESS)
+    assert made.network is not None
+    assert (made.network.egress, made.network.ingress) == (None, Rate("eth0", 2000))
+    assert "network.priorities takes it" in why_not(planned(prioritized(("eth0", 1)), rate), EGRESS)
+    assert planned(prioritized(("lo", 1)), rate).unenforced == ()
+
+
+def test_a_root_qdisc_of_anothers_is_only_in_the_way_of_egress() -> None:
+    made = planned(bandwidth=Bandwidth(egress_bps=2000, ingress_bps=2000, interface="eth1"))
+    assert "tbf 8001:" in why_not(made, EGRESS)
+    assert row(made, INGRESS).enforceable
+
+
+@pytest.mark.parametrize(
+    ("network", "bandwidth", "field"),
+    [
+        (prioritized(("eth7", 1)), None, "network.priorities[0]"),
+        (None, Bandwidth(egress_bps=2000, interface="eth7"), EGRESS),
+        (None, Bandwidth(ingress_bps=2000, interface="eth7"), INGRESS),
+    ],
+)
+def test_an_interface_must_be_there(network: Network | None, bandwidth: Bandwidth | None, field: str) -> None:
+    assert why_not(planned(network, bandwidth), field) == "there is no network interface eth7"
+
+
+def test_without_one_default_route_the_interface_must_be_named() -> None:
+    made = planned(bandwidth=Bandwidth(egress_bps=2000), networking=Networking(links={"eth0": None}))
+    assert "no interface is named" in why_not(made, EGRESS)
+    assert made.network is None
+
+
+def test_where_packets_cannot_be_told_nothing_is_in_force() -> None:
+    lack = Networking(lack=Lack("the kernel cannot", "Use another."))
+    made = planned(Network(class_id=5), Bandwidth(egress_bps=2000), lack)
+    assert [found.why for found in made.unenforced] == ["the kernel cannot"] * 2
+    assert made.network is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a:b", "sixteen-letters!", "é" * 8])
+def test_a_name_that_no_interface_can_have_makes_no_sense(name: str) -> None:
+    with pytest.raises(ResourcesError, match=r"network.priorities\[0\].name"):
+        planned(prioritized((name, 1)))
+
+
+@pytest.mark.parametrize(
+    ("resources", "bandwidth", "expected"),
+    [
+        (None, None, False),
+        (LinuxResources(), None, False),
+        (LinuxResources(network=Network(class_id=0, priorities=())), None, False),
+        (LinuxResources(network=Network(class_id=1)), None, True),
+        (LinuxResources(network=prioritized(("lo", 1))), None, True),
+        (None, Bandwidth(egress_bps=2000), True),
+    ],
+)
+def test_only_who_asks_for_it_makes_us_look_at_the_network(
+    resources: Any, bandwidth: Bandwidth | None, expected: bool
+) -> None:
+    assert limits_packets(resources, bandwidth) is expected
