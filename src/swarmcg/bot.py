@@ -1,12 +1,13 @@
 """The words of the domain: a bot, how it is configured, and the report of its end."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol, runtime_checkable
 
 import msgspec
 
-from swarmcg.errors import ConfigError
+from swarmcg.errors import ConfigError, SwarmcgError
 
 __all__ = [
     "GRACE_INTERVAL",
@@ -24,8 +25,10 @@ __all__ = [
     "Reason",
     "Row",
     "Stall",
+    "StartedBot",
     "check_bot_id",
     "check_grace",
+    "default_policy",
     "is_interface_name",
 ]
 
@@ -50,6 +53,11 @@ Reason = Literal[
     "signaled",
     "exited",
 ]
+
+
+def default_policy() -> OnUnenforceable:
+    """Fail closed where limits can be had at all."""
+    return "refuse" if sys.platform == "linux" else "report"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -377,4 +385,37 @@ class Bot(Protocol):
         concurrent call with a smaller grace shortens the period; after the end it returns at once. Raises
         StuckError when processes survive even the kill.
         """
+        ...
+
+
+class StartedBot(Bot, Protocol):
+    """A :class:`Bot` that a :class:`swarmcg.Starter` started, with what is known of it beyond the protocol."""
+
+    @property
+    def bot_id(self) -> str:
+        """The id that it was configured with."""
+        ...
+
+    @property
+    def pid(self) -> int:
+        """Its main process, the same one through all updates of itself."""
+        ...
+
+    @property
+    def incarnation(self) -> str:
+        """The name of this life of it, by which its report is known."""
+        ...
+
+    @property
+    def slice(self) -> str | None:
+        """Its cgroup's directory; None where there are no cgroups."""
+        ...
+
+    @property
+    def trouble(self) -> SwarmcgError | None:
+        """What went wrong after its end: its report could not be kept, or its slice not be removed."""
+        ...
+
+    def terminate(self, grace: float | None = None) -> None:
+        """Starts what :meth:`terminate_or_kill` does, and returns at once. Raises ConfigError for a bad grace."""
         ...

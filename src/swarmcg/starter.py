@@ -3,27 +3,26 @@ of the attempt.
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import stat
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from swarmcg import bot_code
-from swarmcg.bot import Config, OnUnenforceable
-from swarmcg.cgroup.home import find_home, needs_scope
+from swarmcg.bot import Config, StartedBot, default_policy
 from swarmcg.errors import ConfigError, StateError
 from swarmcg.places import places
+from swarmcg.plain_files import APPEND, let_block
 from swarmcg.resources import LinuxResources
-from swarmcg.supervisor.client import Connection, SupervisedBot
 from swarmcg.supervisor.launch import Launch
 
-if sys.platform != "linux":
-    raise ImportError(f"{__name__} needs Linux")
+if sys.platform == "linux":
+    from swarmcg.supervisor.engine import Engine
+else:
+    from swarmcg.elsewhere.engine import Engine
 
 if TYPE_CHECKING:
     from urllib.request import OpenerDirector
@@ -41,7 +40,16 @@ _PASSED_ON: Final = {
     "TMPDIR",
     "DOCKER_HOST_HOSTNAME",
 }
-_RELEASE_S: Final = 10.0
+_OF_WINDOWS: Final = {  # without these neither Python nor its sockets start there
+    "COMSPEC",
+    "PATHEXT",
+    "SYSTEMDRIVE",
+    "SYSTEMROOT",
+    "TEMP",
+    "TMP",
+    "USERPROFILE",
+    "WINDIR",
+}
 _LOCK_FILE: Final = "swarming.lck"
 
 
@@ -71,23 +79,18 @@ class Starter:
     ) -> None:
         self._url: Final = swarming_url
         self._opener: Final = opener
-        self._home: Final = None if home is None else os.fspath(home)
-        self._enter_home: Final = enter_home
+        self._engine: Final = Engine(None if home is None else os.fspath(home), enter_home=enter_home)
         self._cache: Final = os.fspath(cache_directory) if cache_directory is not None else places().cache
         self._report_file: Final = None if report_file is None else os.path.abspath(report_file)
-        self._lock: Final = threading.Lock()
-        self._connection: Connection | None = None
-        self._closed = False
 
-    def start(self, config: Config) -> SupervisedBot:
+    def start(self, config: Config) -> StartedBot:
         """Downloads the bot's code and starts it. Returns when its program runs.
 
         Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError,
         UnenforceableError, CgroupError, StartError (fork, exec, …), StateError (no place for reports).
         Nothing is left of a failed start.
         """
-        if self._closed:
-            raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
+        self._engine.check_open()
         work = work_directory(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
@@ -95,11 +98,11 @@ class Starter:
         with contextlib.ExitStack() as undo:
             program = undo.enter_context(_installed(code, work))
             log = undo.enter_context(_log(f"{work}.log"))
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            undo.callback(os.close, null)
+            null = undo.enter_context(open(os.devnull, "rb")).fileno()
             _remove_stale(f"{work}.drain")
             argv = [python, program, "start_bot"]
-            return self._start(self._launch(config, work), argv, env, cwd=work, stdio=(null, log, log))
+            launch = self._launch(config, work)
+            return self._engine.start(launch, argv, env, cwd=work, stdio=(null, log, log))
 
     def _launch(self, config: Config, work: str) -> Launch:
         return Launch(
@@ -114,48 +117,11 @@ class Starter:
             report_file=self._report_file,
         )
 
-    def _start(
-        self,
-        launch: Launch,
-        argv: list[str],
-        env: Mapping[str, str],
-        *,
-        cwd: str,
-        stdio: tuple[int, int, int],
-    ) -> SupervisedBot:
-        connection = self._connected()
-        try:
-            return connection.start(launch, argv, env, cwd=cwd, stdio=stdio)
-        except BaseException:
-            self._release(connection)
-            raise
-
-    def _connected(self) -> Connection:
-        with self._lock:
-            if self._connection is None or not self._connection.alive:
-                # A scope is the supervisor's own: this process stays where it is unless the caller said otherwise.
-                apart = not self._enter_home and needs_scope(self._home)
-                home = None if apart else find_home(self._home, enter=self._enter_home)
-                self._connection = Connection(home, places().reports)
-            return self._connection.reserve()
-
-    def _release(self, connection: Connection) -> None:
-        """After a failed start: no process stays for the sake of bots that there are none of."""
-        with self._lock:
-            if connection.idle:
-                connection.close(_RELEASE_S)
-                if self._connection is connection:  # else another start has put a new one in its place
-                    self._connection = None
-
     def close(self) -> None:
         """Ends all bots of this starter by the ladder, then its helper processes; blocks for at most their
-        grace periods.
+        grace periods. Raises nothing.
         """
-        with self._lock:
-            self._closed = True
-            connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -176,11 +142,6 @@ def _resources(config: Config) -> LinuxResources | None:
     )
 
 
-def default_policy() -> OnUnenforceable:
-    """Fail closed where limits can be had at all."""
-    return "refuse" if sys.platform == "linux" else "report"
-
-
 def bot_environment(config: Config) -> dict[str, str]:
     """The environment of a bot: an allow-list of ours, what the caller adds, and the bot's id.
 
@@ -191,6 +152,8 @@ def bot_environment(config: Config) -> dict[str, str]:
 
 
 def _passed_on(name: str) -> bool:
+    if sys.platform == "win32" and name in _OF_WINDOWS:
+        return True
     return name in _PASSED_ON or name.startswith(("LC_", "SSL_CERT_")) or name.lower().endswith("_proxy")
 
 
@@ -226,7 +189,7 @@ def work_directory(config: Config) -> str:
 def _check_not_home(path: str) -> None:
     home = os.path.realpath(os.path.expanduser("~"))
     real = os.path.realpath(path)
-    if f"{home}/".startswith(f"{real.rstrip('/')}/"):
+    if _holds(real, home):
         raise ConfigError(
             "The work directory is the home directory"
             if real == home
@@ -237,29 +200,44 @@ def _check_not_home(path: str) -> None:
         )
 
 
-def _check_unlocked(path: str) -> None:
-    """A second bot in one work directory would wait for 5 minutes and then ask for a reboot of the host."""
+def _holds(directory: str, path: str) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return
-    holder = ""
-    try:
-        holder = os.read(fd, 32).decode(errors="replace").strip()
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise ConfigError(
-            "Another bot runs in this work directory",
-            path=path,
-            value=holder,
-            errno=e.errno,
-            cause="its lock file is held",
-            remedy="End that bot, or use a work directory of its own for each bot.",
-        ) from None
-    except OSError:
-        return
-    finally:
-        os.close(fd)
+        return os.path.commonpath([directory, path]) == directory
+    except ValueError:  # on different drives
+        return False
+
+
+if sys.platform == "linux":
+    import fcntl
+
+    def _check_unlocked(path: str) -> None:
+        """A second bot in one work directory would wait for 5 minutes and then ask for a reboot of the host."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return
+        holder = ""
+        try:
+            holder = os.read(fd, 32).decode(errors="replace").strip()
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise ConfigError(
+                "Another bot runs in this work directory",
+                path=path,
+                value=holder,
+                errno=e.errno,
+                cause="its lock file is held",
+                remedy="End that bot, or use a work directory of its own for each bot.",
+            ) from None
+        except OSError:
+            return
+        finally:
+            os.close(fd)
+
+else:
+
+    def _check_unlocked(_path: str) -> None:
+        """Not looked at: the second bot itself finds out."""
 
 
 def _python(wanted: str, env: Mapping[str, str]) -> str:
@@ -297,10 +275,9 @@ def _log(path: str) -> Iterator[int]:
     """The bot's log, opened for appending; a new one is taken away again when the start fails and left it
     empty.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     before = os.path.lexists(path)
     try:
-        fd = os.open(path, flags, 0o644)
+        fd = os.open(path, APPEND, 0o644)
     except OSError as e:
         raise StateError(
             "The bot's log cannot be opened",
@@ -308,16 +285,18 @@ def _log(path: str) -> Iterator[int]:
             errno=e.errno,
             remedy="See that it is a plain file that can be written.",
         ) from e
+    useless = False
     try:
         _check_plain(fd, path)
         yield fd
     except BaseException:
-        with contextlib.suppress(OSError):
-            if not before and not os.fstat(fd).st_size:
-                os.unlink(path)
+        useless = not before and not os.fstat(fd).st_size
         raise
     finally:
         os.close(fd)
+        if useless:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _check_plain(fd: int, path: str) -> None:
@@ -329,7 +308,7 @@ def _check_plain(fd: int, path: str) -> None:
             cause="it is a special file or has several links, so that writing to it could change another file",
             remedy="Remove it.",
         )
-    os.set_blocking(fd, True)
+    let_block(fd)
 
 
 def _remove_stale(path: str) -> None:

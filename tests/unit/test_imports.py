@@ -18,12 +18,13 @@ ORDER: Final = (
     {"cli"},
     {"agent"},
     {"drone", "starter"},
+    {"elsewhere"},
     {"bot_code", "supervisor"},
-    {"journal", "ladder", "verdict"},
+    {"journal", "ladder", "report_file", "verdict"},
     {"cgroup"},
     {"resources"},
     {"bot"},
-    {"errors", "flock", "places"},
+    {"errors", "flock", "places", "plain_files"},
 )
 LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Each costs whoever imports the package tens of milliseconds, so it is imported where it is used.

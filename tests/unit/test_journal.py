@@ -9,7 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from swarmcg.bot import ExitReport
 from swarmcg.errors import StateError
-from swarmcg.journal import Journal, write_report
+from swarmcg.journal import Journal
+from swarmcg.report_file import write_report
 
 
 def report(incarnation: str = "0123456789abcdef", bot_id: str = "bot") -> ExitReport:

@@ -233,17 +233,7 @@ def _remove_unused(path: str) -> None:
             _remove(path)
 
 
-if sys.platform == "win32":
-
-    def _lock(_file: IO[bytes], *, exclusive: bool) -> bool:  # noqa: ARG001  the other platforms' signature
-        """Nothing to take: there a file that is open cannot be removed."""
-        return True
-
-    def _is_ours_alone(directory: str) -> bool:
-        """Whether it is a directory: who may write to it is not looked at there."""
-        return os.path.isdir(directory)
-
-else:
+if sys.platform == "linux":
     import fcntl
 
     def _lock(file: IO[bytes], *, exclusive: bool) -> bool:
@@ -253,6 +243,21 @@ else:
         except BlockingIOError:
             return False
         return True
+
+else:
+
+    def _lock(_file: IO[bytes], *, exclusive: bool) -> bool:  # noqa: ARG001  the other platform's signature
+        """Nothing is taken: what was used within the hour is not pruned, and Windows removes no open file."""
+        return True
+
+
+if sys.platform == "win32":
+
+    def _is_ours_alone(directory: str) -> bool:
+        """Whether it is a directory: who may write to it is not looked at there."""
+        return os.path.isdir(directory)
+
+else:
 
     def _is_ours_alone(directory: str) -> bool:
         """Whether nobody but us and root can put anything there: code out of it is run with our rights."""

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from swarmcg.bot import ExitReport
+from swarmcg.cgroup.home import find_home
 from swarmcg.cli.signalfd import Arrival, Signals
 from swarmcg.cli.terminal import JobControl
 from swarmcg.errors import StartError, StuckError, SwarmcgError
+from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
+from swarmcg.places import places
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervisor import Supervisor
@@ -17,7 +20,7 @@ from swarmcg.supervisor.supervisor import Supervisor
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Foreground"]
+__all__ = ["Foreground", "run_command"]
 
 _ENDING: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 _TYPED: Final = frozenset({signal.SIGINT, signal.SIGQUIT})
@@ -95,6 +98,20 @@ class Foreground:
         """See Listener."""
         if bot.given_up:
             self._error = error
+
+
+def run_command(
+    launch: Launch, argv: Sequence[str], env: Mapping[str, str], *, cwd: str | None, home: str | None
+) -> ExitReport:
+    """Runs the command in a slice of its own, which this process owns; see :meth:`Foreground.run`.
+
+    Raises HomeError, too.
+    """
+    supervisor = Supervisor(find_home(home, enter=True), Journal(places().reports), in_process=True)
+    try:
+        return Foreground(supervisor).run(launch, argv, env, cwd=cwd)
+    finally:
+        supervisor.close()
 
 
 def _take_signals() -> Signals:

@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 
-from swarmcg.bot import GRACE_INTERVAL
+from swarmcg.bot import GRACE_INTERVAL, default_policy
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.resources import LinuxResources
 
@@ -22,8 +22,8 @@ def add_policy(parser: Parser) -> None:
     parser.add_argument(
         "--on-unenforceable",
         choices=("refuse", "report"),
-        default="refuse",
-        help="what to do when a limit cannot be enforced: fail (default), or start and report it",
+        default=default_policy(),
+        help="what to do when a limit cannot be enforced: fail, or start and report it (default: %(default)s)",
     )
 
 

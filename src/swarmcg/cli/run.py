@@ -8,19 +8,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarmcg.bot import check_bot_id
-from swarmcg.cgroup.home import find_home
 from swarmcg.cli import environment, flags, network, options, outcome, sizes
 from swarmcg.cli.complaint import complain
-from swarmcg.cli.foreground import Foreground
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.errors import StartError
-from swarmcg.journal import Journal
-from swarmcg.places import places
 from swarmcg.supervisor.launch import Launch
-from swarmcg.supervisor.supervisor import Supervisor
 
-if sys.platform != "linux":
-    raise ImportError(f"{__name__} needs Linux")
+if sys.platform == "linux":
+    from swarmcg.cli.foreground import run_command
+else:
+    from swarmcg.cli.plain import run_command
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
@@ -67,16 +64,12 @@ def main(words: Sequence[str]) -> int:
     launch = _launch(asked, command[0])
     ours = environment.inherited()
     env = ours | environment.added(asked.env, asked.env_file, ours)
-    home = find_home(asked.home, enter=True)
-    supervisor = Supervisor(home, Journal(places().reports), in_process=True)
     try:
-        return outcome.status(Foreground(supervisor).run(launch, command, env, cwd=asked.workdir))
+        return outcome.status(run_command(launch, command, env, cwd=asked.workdir, home=asked.home))
     except StartError as e:
         if e.step != "exec":
             raise
         return _not_started(e)
-    finally:
-        supervisor.close()
 
 
 def _split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

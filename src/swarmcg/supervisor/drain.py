@@ -2,13 +2,10 @@
 
 import contextlib
 import os
-import sys
 
 from swarmcg.errors import StateError
+from swarmcg.plain_files import CREATE
 from swarmcg.supervisor.launch import Launch
-
-if sys.platform != "linux":
-    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["drain_file", "make_drain_file", "remove_drain_file"]
 
@@ -24,8 +21,7 @@ def make_drain_file(path: str) -> None:
     StateError.
     """
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        os.close(os.open(path, flags, 0o644))
+        os.close(os.open(path, CREATE, 0o644))
     except OSError as e:
         raise StateError(
             "The drain file could not be made",

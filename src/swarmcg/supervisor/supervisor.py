@@ -24,8 +24,9 @@ from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
-from swarmcg.journal import Journal, write_report
+from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
+from swarmcg.report_file import write_report
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import start_error, unenforceable

@@ -1,0 +1,42 @@
+"""What signals to ``swarmcg bot`` mean for its bot."""
+
+import signal
+import sys
+from typing import Final
+
+from swarmcg.bot import StartedBot
+from swarmcg.cli.tables import printable
+
+__all__ = ["DRAIN", "ENDING", "Orders", "say"]
+
+ENDING: Final = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
+)
+DRAIN: Final[int | None] = getattr(signal, "SIGUSR1", None)  # Windows has none
+
+
+class Orders:
+    """Carries them out: one drains, the others terminate, and again they end the grace period."""
+
+    def __init__(self, bot: StartedBot) -> None:
+        self._bot: Final = bot
+        self._stopping = False
+
+    def heed(self, number: int) -> None:
+        """A signal arrived."""
+        if number == DRAIN:
+            say("draining")
+            self._bot.drain()
+        elif self._stopping:
+            say("terminating: the grace period is cut short")
+            self._bot.terminate(0)
+        else:
+            say("terminating")
+            self._stopping = True
+            self._bot.terminate()
+
+
+def say(text: str) -> None:
+    """Tells the operator, on standard error."""
+    if sys.stderr is not None:
+        print(f"swarmcg: {printable(text)}", file=sys.stderr, flush=True)

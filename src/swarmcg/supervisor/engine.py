@@ -1,0 +1,78 @@
+"""Linux's engine behind a Starter: one supervisor process at a time, which owns the slices."""
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from swarmcg.cgroup.home import find_home, needs_scope
+from swarmcg.errors import ConfigError
+from swarmcg.places import places
+from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.launch import Launch
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["Engine"]
+
+_RELEASE_S: Final = 10.0
+
+
+class Engine:
+    """Starts commands in slices. Makes its supervisor with the first start, and may be used from any thread."""
+
+    def __init__(self, home: str | None, *, enter_home: bool) -> None:
+        self._home: Final = home
+        self._enter_home: Final = enter_home
+        self._lock: Final = threading.Lock()
+        self._connection: Connection | None = None
+        self._closed = False
+
+    def check_open(self) -> None:
+        """Raises ConfigError after :meth:`close`."""
+        if self._closed:
+            raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
+
+    def start(
+        self,
+        launch: Launch,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        *,
+        cwd: str | None,
+        stdio: tuple[int, int, int],
+    ) -> SupervisedBot:
+        """Starts the command; see :meth:`Connection.start`. Raises HomeError, too, and ConfigError after close."""
+        connection = self._connected()
+        try:
+            return connection.start(launch, argv, env, cwd=cwd, stdio=stdio)
+        except BaseException:
+            self._release(connection)
+            raise
+
+    def _connected(self) -> Connection:
+        with self._lock:
+            self.check_open()
+            if self._connection is None or not self._connection.alive:
+                # A scope is the supervisor's own: this process stays where it is unless the caller said otherwise.
+                apart = not self._enter_home and needs_scope(self._home)
+                home = None if apart else find_home(self._home, enter=self._enter_home)
+                self._connection = Connection(home, places().reports)
+            return self._connection.reserve()
+
+    def _release(self, connection: Connection) -> None:
+        """After a failed start: no process stays for the sake of bots that there are none of."""
+        with self._lock:
+            if connection.idle:
+                connection.close(_RELEASE_S)
+                if self._connection is connection:  # else another start has put a new one in its place
+                    self._connection = None
+
+    def close(self) -> None:
+        """Ends all of its bots by the ladder, and then the supervisor."""
+        with self._lock:
+            self._closed = True
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
