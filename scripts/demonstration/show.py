@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from swarmcg import Config, ExitReport, LinuxResources, Starter, WaitTimeout
+from swarmcg.bot import StartedBot
 from swarmcg.cgroup.home import find_home
 from swarmcg.cli.tables import columns
 from swarmcg.resources import plan
-from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.testing import SwarmingServer, Task
 
 MARK: Final = "SWARMCG_DEMO"
@@ -140,7 +140,7 @@ def _run(server: SwarmingServer, starter: Starter, work: str, *, limits: bool) -
     return reports
 
 
-def _start(starter: Starter, part: Part, work: str, *, limits: bool) -> SupervisedBot:
+def _start(starter: Starter, part: Part, work: str, *, limits: bool) -> StartedBot:
     directory = f"{work}/{part.bot_id}"
     os.mkdir(directory)
     return starter.start(
@@ -155,7 +155,7 @@ def _start(starter: Starter, part: Part, work: str, *, limits: bool) -> Supervis
     )
 
 
-def _watch(bots: Mapping[str, SupervisedBot], *, limits: bool) -> None:
+def _watch(bots: Mapping[str, StartedBot], *, limits: bool) -> None:
     """Prints what each bot uses: until polite has finished and eater has met its limit, or it takes too long."""
     widths = (10, 12, 8, 12)
     print(_line(("BOT", "MEMORY", "TASKS", "CPU TIME"), widths))
@@ -163,7 +163,7 @@ def _watch(bots: Mapping[str, SupervisedBot], *, limits: bool) -> None:
     end = time.monotonic() + (LONGEST_S if limits else WITHOUT_LIMITS_S)
     while expected and time.monotonic() < end:
         for bot_id, bot in bots.items():
-            print(_line((bot_id, *_usage(bot.slice)), widths), flush=True)
+            print(_line((bot_id, *_usage(bot.slice or "")), widths), flush=True)
         with contextlib.suppress(WaitTimeout):
             expected[0].wait(LOOK_EVERY_S)
             expected.pop(0)
