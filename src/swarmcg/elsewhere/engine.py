@@ -92,7 +92,7 @@ class Engine:
 
 def _allowed(launch: Launch) -> tuple[Row, ...]:
     """What will be reported as not enforced. Raises UnenforceableError where the policy is to refuse that."""
-    rows = unenforced(launch.resources)
+    rows = unenforced(launch.resources, launch.bandwidth)
     refused = [row for row in rows if row.field not in launch.lenient]
     if refused and launch.on_unenforceable == "refuse":
         raise refusal(refused)

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from swarmcg.bot import Row
+from swarmcg.bot import Bandwidth, Row
 from swarmcg.errors import UnenforceableError
 from swarmcg.resources import Abilities, LinuxResources, plan
 
@@ -16,9 +16,9 @@ _NAMES: Final = {"darwin": "macOS", "win32": "Windows"}
 _REMEDY: Final = "Run the bot on a Linux host with cgroup v2, or leave the limit out."
 
 
-def unenforced(resources: LinuxResources | None) -> tuple[Row, ...]:
+def unenforced(resources: LinuxResources | None, bandwidth: Bandwidth | None = None) -> tuple[Row, ...]:
     """A row for every field that is asked for. Raises ResourcesError for what makes no sense on any host."""
-    made = plan(resources or LinuxResources(), Abilities(mode="none"))
+    made = plan(resources or LinuxResources(), Abilities(mode="none"), bandwidth=bandwidth)
     why = f"{_NAMES.get(sys.platform, 'this platform')} has no cgroups"
     return tuple(
         msgspec.structs.replace(row, why=why, enforceable=False, remedy=_REMEDY) for row in made.rows

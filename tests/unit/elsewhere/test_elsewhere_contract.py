@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 import pytest
 
-from swarmcg.bot import Bot, ExitReport
+from swarmcg.bot import Bandwidth, Bot, ExitReport
 from swarmcg.elsewhere.bot import TreeBot
 from swarmcg.elsewhere.engine import Engine
 from swarmcg.errors import (
@@ -29,6 +29,12 @@ from tests.contract.bots import *  # noqa: F403  its tests are collected here
 
 SOON_S: Final = 30.0
 LIMITS: Final = LinuxResources.from_json('{"memory": {"limit": 1048576}, "pids": {"limit": 5}}')
+EVERYTHING: Final = """{
+  "memory": {"limit": 1048576}, "cpu": {"shares": 2, "quota": 1000}, "pids": {"limit": 5},
+  "blockIO": {"weight": 10}, "hugepageLimits": [{"pageSize": "2MB", "limit": 0}],
+  "devices": [{"allow": false, "access": "rwm"}], "network": {"classID": 1},
+  "unified": {"memory.high": "1048576"}
+}"""
 OBEDIENT: Final = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done"
 DEAF: Final = "trap '' TERM; echo ready; while :; do sleep 1000; done"
 
@@ -99,6 +105,25 @@ def test_what_is_not_known_is_null_and_what_is_asked_for_is_listed(started: Star
     assert report.duration_s is not None
     assert 0 < report.duration_s < SOON_S
     assert started.reports() == [report]
+
+
+def test_every_field_and_a_bandwidth_are_listed(started: Started) -> None:
+    everything = LinuxResources.from_json(EVERYTHING)
+    bot = started.sh("echo ready", resources=everything, bandwidth=Bandwidth(egress_bps=1 << 20))
+    rows = bot.wait(SOON_S).unenforced
+    parts = {row.field.split(".")[0].split("[")[0] for row in rows}
+    assert {
+        "memory",
+        "cpu",
+        "pids",
+        "blockIO",
+        "hugepageLimits",
+        "devices",
+        "network",
+        "unified",
+        "bandwidth",
+    } <= parts
+    assert all(row.why == "this platform has no cgroups" for row in rows)
 
 
 def test_a_bot_that_a_signal_ended_is_told_so(started: Started) -> None:
