@@ -48,8 +48,13 @@ def foreign_kernel(suite: str) -> list[str]:
 
 
 def _start(directory: Path) -> list[str]:
-    library = directory / "usr/lib/x86_64-linux-gnu"
-    return ["env", f"--chdir={directory}", f"LD_LIBRARY_PATH={library}", "./linux.uml"]
+    return ["env", f"--chdir={directory}", f"LD_LIBRARY_PATH={_library(directory)}", "./linux.uml"]
+
+
+def _library(directory: Path) -> Path:
+    """Where the suite's C library was unpacked: below /usr since Debian 13."""
+    places = [directory / top / "x86_64-linux-gnu" for top in ("usr/lib", "lib")]
+    return next((place for place in places if (place / "libc.so.6").exists()), places[0])
 
 
 def _fetch(suite: str, cache: Path) -> Path:
@@ -76,7 +81,9 @@ def _make_startable(directory: Path) -> None:
     kernel = directory / "linux.uml"
     kernel.write_bytes(image.replace(LOADER, SHORT_LOADER.encode().ljust(len(LOADER), b"\0")))
     kernel.chmod(0o755)
-    (directory / SHORT_LOADER).symlink_to("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2")
+    (directory / SHORT_LOADER).symlink_to(
+        (_library(directory) / "ld-linux-x86-64.so.2").relative_to(directory)
+    )
 
 
 def _download(packages: list[str], suite: str, work: Path) -> list[Path]:
@@ -86,6 +93,7 @@ def _download(packages: list[str], suite: str, work: Path) -> list[Path]:
         "Dir::Etc::SourceParts": "-",
         "Dir::State::Lists": work / "lists",
         "Dir::Cache": work,
+        "Dir::State::Status": "/dev/null",  # what is installed here is no candidate, however new
         "APT::Sandbox::User": "root" if os.geteuid() == 0 else "",
     }
     apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in places.items())]
