@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+import pytest
+
 from checks import debian, machine, uml
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -97,9 +99,17 @@ def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
         tier = [*uml.KERNEL_TIER, *LEFT_OUT.get(suite, ()), *settings.pytest_options]
         status = uml.run(command, tier, keep, uml.TIME_LIMIT)
         failed += [f"{suite} ended with {status}"] if status else []
+    failed += _boots(settings)
     if failed or len(lacking) == len(uml.SUITES):
         return Outcome("failed" if failed else "cannot run", "; ".join(failed + lacking))
     return Outcome("failed" if lacking and in_ci() else "passed", "; ".join(lacking))
+
+
+def _boots(settings: Settings) -> list[str]:
+    """Tests that start guests themselves: on kernels that are older, or started otherwise."""
+    command = [sys.executable, "-m", "pytest", "tests/boots", *settings.pytest_options]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    return [] if status in {0, pytest.ExitCode.NO_TESTS_COLLECTED} else [f"tests/boots ended with {status}"]
 
 
 def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:

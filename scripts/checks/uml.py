@@ -1,6 +1,6 @@
 """A user-mode-linux guest: a kernel of Debian's, run as an ordinary process on this machine's own files.
 
-    python -m checks.uml [--suite SUITE] [--time-limit SECONDS] [COMMAND …]
+    python -m checks.uml [--suite SUITE] [--append WORD] [--time-limit SECONDS] [COMMAND …]
 
 runs the command in it, or without one the kernel tier of tests.
 """
@@ -55,7 +55,12 @@ def main() -> int:
         prog="scripts/uml", description="Runs a command, or the kernel tier, in a guest."
     )
     parser.add_argument(
-        "--suite", default=debian.codename(), help="whose kernel: bookworm has 6.1, trixie has 6.12"
+        "--suite",
+        default=debian.codename(),
+        help="whose kernel: bullseye has 5.10, bookworm 6.1, trixie 6.12",
+    )
+    parser.add_argument(
+        "--append", action="append", default=[], metavar="WORD", help="add it to the kernel's command line"
     )
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT, metavar="SECONDS")
     parser.add_argument("command", nargs=argparse.REMAINDER)
@@ -66,7 +71,7 @@ def main() -> int:
     except debian.UnavailableError as error:
         print(f"scripts/uml: {error}", file=sys.stderr)
         return NO_EXIT_STATUS
-    return run(kernel, command or list(KERNEL_TIER), CACHE / asked.suite, asked.time_limit)
+    return run([*kernel, *asked.append], command or list(KERNEL_TIER), CACHE / asked.suite, asked.time_limit)
 
 
 def find_kernel(suite: str) -> list[str]:

@@ -17,7 +17,7 @@ PACKAGE: Final = Path(swarmcg.__file__).parent
 ORDER: Final = (
     {"cli"},
     {"agent"},
-    {"drone", "starter"},
+    {"doctor", "drone", "starter"},
     {"elsewhere"},
     {"bot_code", "supervisor"},
     {"journal", "ladder", "report_file", "verdict"},

@@ -29,7 +29,7 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
     ``mount`` is None when there is no cgroup2; ``root`` is the cgroup that is seen there, from the root of the
     cgroup namespace. ``own`` is this process's cgroup as a directory, None when it
     cannot be seen from here. ``v1`` are controllers that version 1 holds. ``systemd`` says whether systemd
-    manages the host.
+    manages the host. ``options`` are the mount's.
     """
 
     mount: str | None
@@ -38,6 +38,7 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
     v1: frozenset[str]
     systemd: bool
     root: str = "/"
+    options: frozenset[str] = frozenset()
 
     @property
     def mode(self) -> Mode:
@@ -72,6 +73,7 @@ def look() -> Hierarchy:
         v1=frozenset().union(*(_controllers(m) for m in mounts if m.kind == "cgroup")),
         systemd=os.path.isdir("/run/systemd/system"),
         root=unified.root if unified else "/",
+        options=unified.options if unified else frozenset(),
     )
 
 

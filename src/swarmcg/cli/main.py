@@ -18,6 +18,7 @@ __all__ = ["main"]
 VERBS: Final = {
     "run": "run a command in a slice of its own, with docker's limit flags",
     "bot": "download a Swarming bot and run it in a slice of its own",
+    "doctor": "say what this host can do, what is missing, and what mends it",
     "explain": "show what limits become on this host, and what cannot be enforced",
     "clean": "list slices that nobody owns any more, and end them",
 }
@@ -28,6 +29,7 @@ examples:
   swarmcg run -m 512m --cpus 1.5 -- make -j8
   swarmcg bot --swarming-url https://swarming.example.com --work-dir /b/s bot-17
   swarmcg explain --json --resources config.json
+  swarmcg doctor
   swarmcg clean --yes
 
 'swarmcg VERB --help' tells more about each."""
