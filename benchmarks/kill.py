@@ -56,39 +56,34 @@ def rows() -> Iterator[Row]:
 
 
 def _ours() -> float:
+    """The main process dies, and what it leaves is killed: the kill alone, without a SIGTERM before it."""
     with _bot() as bot:
         began = time.perf_counter()
-        bot.terminate_or_kill(0)
+        os.kill(bot.pid, signal.SIGKILL)
+        bot.wait()
         return time.perf_counter() - began
 
 
 def survivors() -> tuple[int, int]:
     """How many of the processes outlive psutil's walk of the tree, and how many outlive ours."""
-    with _bot() as bot:
-        for process in [*psutil.Process(bot.pid).children(recursive=True), psutil.Process(bot.pid)]:
+    with _forest() as (process, directory):
+        killed = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        for one in killed:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        # What the walk killed is gone or on its way; these have no signal pending.
-        outlived = sum(not _dying(pid) for pid in _pids(bot.slice))
+                one.kill()
+        process.wait()
+        psutil.wait_procs(killed, timeout=10)
+        theirs = len(_pids(directory))
+    with _bot() as bot:
         bot.terminate_or_kill(0)
-        return outlived, len(_pids(bot.slice))
-
-
-def _dying(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as f:
-            lines = dict(line.split(b":", 1) for line in f)
-    except OSError:
-        return True
-    pending = int(lines[b"SigPnd"], 16) | int(lines[b"ShdPnd"], 16)
-    return lines[b"State"].strip()[:1] in b"ZX" or bool(pending >> (signal.SIGKILL - 1) & 1)
+        return theirs, len(_pids(f"{bot.slice}/main"))
 
 
 def _pids(directory: str) -> list[int]:
     try:
-        with open(f"{directory}/main/cgroup.procs", encoding="ascii") as f:
+        with open(f"{directory}/cgroup.procs", encoding="ascii") as f:
             return [int(line) for line in f]
-    except OSError:
+    except FileNotFoundError:
         return []
 
 
@@ -115,6 +110,13 @@ def _bot() -> Iterator[SupervisedBot]:
 
 def _raw() -> float:
     """Without us: the kernel's own kill of as many processes, until its event says that they are gone."""
+    with _forest() as (_, directory):
+        return _killed(directory)
+
+
+@contextlib.contextmanager
+def _forest() -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The processes in a bare cgroup, which is emptied and removed afterwards."""
     directory = f"{find_home().hierarchy.mount}/swarmcg-bench-{new_incarnation()}"
     os.mkdir(directory)
     join = f'echo 0 >"{directory}/cgroup.procs"; exec "$0" "$@"'
@@ -122,8 +124,9 @@ def _raw() -> float:
     assert process.stdout is not None  # noqa: S101  it was asked for
     try:
         process.stdout.read(5)
-        return _killed(directory)
+        yield process, directory
     finally:
+        _killed(directory)
         process.wait()
         process.stdout.close()
         os.rmdir(directory)
