@@ -42,6 +42,7 @@ _HOMES = {
         "StuckError",
         "SwarmcgError",
         "UnenforceableError",
+        "UpdateError",
         "WaitTimeout",
     ),
     "errors",

@@ -23,6 +23,7 @@ __all__ = [
     "OnUnenforceable",
     "Pressure",
     "Reason",
+    "Resources",
     "Row",
     "Stall",
     "StartedBot",
@@ -384,6 +385,18 @@ class Bot(Protocol):
         Blocks until the bot is proven gone. ``grace`` is in seconds (None: the one it was configured with). A
         concurrent call with a smaller grace shortens the period; after the end it returns at once. Raises
         StuckError when processes survive even the kill.
+        """
+        ...
+
+    def update(self, resources: Resources) -> None:
+        """Changes the limits that the resources name, while the bot runs; all of them, or none.
+
+        Returns when they are in force. Every other limit stays, the unnamed half of quota and period too, and
+        a frozen bot stays frozen. Safe against updates by others, also from other processes.
+
+        Raises ResourcesError for what makes no sense, UnenforceableError for what this host cannot put in
+        force (by the bot's policy), UpdateError when the bot has ended or the kernel refused: every value is
+        as it was then, unless the error's ``in_force`` says otherwise.
         """
         ...
 

@@ -6,6 +6,7 @@ three lines: what failed, why, and the cure. All of them can be caught as :class
 
 import errno as _errno
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "StuckError",
     "SwarmcgError",
     "UnenforceableError",
+    "UpdateError",
     "WaitTimeout",
     "from_dict",
     "printable",
@@ -114,6 +116,22 @@ class NetworkError(CgroupError):
     """A limit on the packets of a slice could not be put in force, read back or removed."""
 
 
+class UpdateError(CgroupError):
+    """The limits of a running bot were not changed.
+
+    Every value is as it was before, unless ``in_force`` says otherwise: where putting values back failed too,
+    it maps the path of every file that the update touched to what is in force there now.
+    """
+
+    def __init__(self, what: str, *, in_force: Mapping[str, str] | None = None, **facts: Any) -> None:
+        super().__init__(what, **facts)
+        self.in_force: Final = dict(in_force or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """See :meth:`SwarmcgError.to_dict`; with what is in force."""
+        return super().to_dict() | {"in_force": self.in_force}
+
+
 class StartError(SwarmcgError):
     """The command could not be started; ``step`` names what failed in the child (``exec``, ``join``,
     ``setsid``, …).
@@ -170,6 +188,7 @@ _FAMILY: Final[dict[str, type[SwarmcgError]]] = {
         HomeError,
         CgroupError,
         NetworkError,
+        UpdateError,
         StartError,
         BotCodeError,
         StateError,

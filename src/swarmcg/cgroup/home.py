@@ -11,12 +11,12 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cgroup import devices, systemd
+from swarmcg.cgroup import devices, protection, systemd
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -47,8 +47,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     ours: bool
     to_come: bool = False
 
-    def abilities(self) -> Abilities:
-        """What a slice made here can be given, without changing anything."""
+    def abilities(self, *, besides: Collection[str] = ()) -> Abilities:
+        """What a slice made here can be given, without changing anything.
+
+        ``besides`` are paths of slices that will be given something else than they have now.
+        """
         offered = self._offered()
         return Abilities(
             mode=self.hierarchy.mode,
@@ -61,7 +64,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             disks=devices.disks(self.hierarchy.mount),
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
-            granted=self._granted(),
+            granted=self._granted(besides),
         )
 
     def _source(self) -> str:
@@ -118,8 +121,9 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return read_text(f"{self._source()}/{name}") or None
         return None
 
-    def _granted(self) -> Mapping[str, int]:
-        """What every cgroup from the top down to the home grants of memory.low and memory.min.
+    def _granted(self, besides: Collection[str]) -> Mapping[str, int]:
+        """What every cgroup from the top down to the home grants of memory.low and memory.min, less what its
+        slices have of that: beyond the sum the kernel gives each of them only a part.
 
         A directory of ours is kept at the sum of its slices and the top has no limit, so neither counts.
         """
@@ -127,11 +131,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return {}
         ancestors = list(_down(self.hierarchy.mount, self._source()))[1:]
         found: dict[str, int] = {}
-        for name in ("memory.low", "memory.min"):
+        for name in protection.PROTECTIONS:
             values = [_bytes(f"{directory}/{name}") for directory in ancestors]
             known = [value for value in values if value is not None]
             if known:
-                found[name] = min(known)
+                taken = protection.total(self.slices(), name, besides=besides)
+                found[name] = int(max(0, min(known) - taken))
         return found
 
     def prepare(self) -> Abilities:
@@ -208,18 +213,33 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             if found is not None:
                 yield found
 
+    def protect(self, path: str, name: str, value: str) -> None:
+        """Gives a slice memory.low or memory.min, and every level of ours what that takes to count.
+
+        Raises OSError when the kernel refuses, CgroupError when somebody holds the home's lock for too long.
+        """
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(self._held(fcntl.LOCK_EX))
+            except BlockingIOError as e:
+                cause = "somebody else has held its lock for too long"
+                raise CgroupError(
+                    "The home is in use", path=self.path, cause=cause, remedy="Try again."
+                ) from e
+            protection.put(self.path if self.ours else None, self.slices(), path, name, value)
+
     def settle(self) -> None:
-        """After a slice came or went: hands memory protection down, or removes a home of ours that is empty."""
+        """After a slice went: takes its memory protection back, or removes a home of ours that is empty."""
         if not self.ours:
             return
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
             return
-        for name in ("memory.low", "memory.min"):
-            with contextlib.suppress(OSError):
-                wanted = sum(_bytes(f"{path}/{name}") or 0 for path in self.slices())
-                if wanted != _bytes(f"{self.path}/{name}"):
-                    write_line(f"{self.path}/{name}", str(wanted))
+        for name in protection.PROTECTIONS:
+            file = f"{self.path}/{name}"
+            if protection.amount(file):
+                with contextlib.suppress(OSError), self._held(fcntl.LOCK_EX):
+                    write_line(file, protection.shown(protection.total(self.slices(), name)))
 
     @contextlib.contextmanager
     def _held(self, how: int) -> Iterator[None]:

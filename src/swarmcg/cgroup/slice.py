@@ -21,6 +21,7 @@ from typing import Any, Final
 from swarmcg.cgroup import network
 from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
+from swarmcg.flock import hold
 from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import NetworkPlan, Plan, Step, settled
 
@@ -33,7 +34,6 @@ MODE: Final = 0o711
 """Of homes and slices: who may not open a directory cannot hold its lock. Files in it may be read by name."""
 
 _LONG_PATH: Final = 2048  # of PATH_MAX, 4,096
-_ATTRIBUTES: Final = ("intent", "running", "exit", "stopping")
 
 
 class Slice:
@@ -68,7 +68,7 @@ class Slice:
             raise
         try:
             with cgroup_errors("The slice could not be made", path):
-                os.mkdir(f"{path}/main")
+                os.mkdir(f"{path}/main", MODE)
                 made.remember("intent", intent)
         except CgroupError:
             made.remove()
@@ -84,8 +84,16 @@ class Slice:
             return None
 
     @classmethod
+    def visit(cls, path: str) -> "Slice":
+        """The slice at a path, whoever owns it, for a look or under :meth:`changing`. The caller closes it.
+
+        Raises OSError, FileNotFoundError when it is gone.
+        """
+        return cls(path, _open_directory(path))
+
+    @classmethod
     def _open(cls, path: str) -> "Slice":
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _open_directory(path)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -97,9 +105,37 @@ class Slice:
         """Lets the slice go, as it is."""
         os.close(self.fd)
 
+    @contextlib.contextmanager
+    def changing(self, within: float) -> Iterator[None]:
+        """Keeps everybody else from changing the slice's limits meanwhile; needs no ownership of the slice.
+
+        The lock is on ``main``, since the owner holds the one on the slice itself, and what takes slices over
+        must not wait for an update. Raises OSError: EAGAIN when it is held for longer than ``within`` seconds,
+        ENOENT when the slice is gone.
+        """
+        fd = _open_directory(f"{self.path}/main")
+        try:
+            hold(fd, fcntl.LOCK_EX, within)
+            try:
+                yield
+            finally:
+                # A child that was forked meanwhile may have the descriptor, too.
+                fcntl.flock(fd, fcntl.LOCK_UN)
+        finally:
+            os.close(fd)
+
     def remember(self, name: str, value: dict[str, Any]) -> None:
         """Keeps a part of the state on the slice's directory. Raises OSError."""
         write_attribute(self.fd, name, value)
+
+    def forget(self, name: str) -> None:
+        """Drops a part of the state, if it is there. Raises OSError."""
+        for namespace in self._namespaces():
+            try:
+                os.removexattr(self.fd, f"{namespace}.swarmcg.{name}")
+            except OSError as e:
+                if e.errno not in {errno.ENODATA, errno.EPERM}:
+                    raise
 
     def recall(self, name: str) -> dict[str, Any] | None:
         """What :meth:`remember` or the keeper kept, or None."""
@@ -123,12 +159,18 @@ class Slice:
         path = f"{self.path}/{step.file}"
         with cgroup_errors(f"{step.field} could not be put in force", path, step.value):
             self.cgroup.files.set_property(step.file, step.value)
+        return self.confirm(step.field, step.file, step.value)
+
+    def confirm(self, field: str, file: str, value: str) -> str:
+        """Reads back what was written. Raises CgroupError when the kernel took it differently."""
+        path = f"{self.path}/{file}"
+        with cgroup_errors(f"{field} could not be read back", path, value):
             shown = read_text(path)
-        if not settled(step.file, step.value, shown, page_size=os.sysconf("SC_PAGE_SIZE")):
+        if not settled(file, value, shown, page_size=os.sysconf("SC_PAGE_SIZE")):
             raise CgroupError(
-                f"{step.field} was taken differently by the kernel",
+                f"{field} was taken differently by the kernel",
                 path=path,
-                value=step.value,
+                value=value,
                 cause=f"it reads back {shown!r}",
                 remedy="Ask for a value that this kernel can hold.",
             )
@@ -278,6 +320,10 @@ def recall(directory: int | str, name: str) -> dict[str, Any] | None:
 
 class _HomeVanished(Exception):  # noqa: N818  never leaves this room
     """The home was removed between looking and making."""
+
+
+def _open_directory(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _shortened(directory: str, held: contextlib.ExitStack) -> str:

@@ -1,17 +1,20 @@
-"""``swarmcg explain``: the plan that ``run`` would carry out on this host, and nothing of it carried out."""
+"""``swarmcg explain``: the plan that ``run`` or ``set`` would carry out on this host, and nothing of it
+carried out.
+"""
 
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from swarmcg.bot import Row
 from swarmcg.cli import flags, network, options
-from swarmcg.cli.parser import Parser
+from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.tables import printable, table
 from swarmcg.errors import HomeError
-from swarmcg.resources import Abilities, Lack, Networking, limits_packets, plan
+from swarmcg.resources import Abilities, Lack, Networking, entry, limits_packets, plan
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
@@ -20,25 +23,30 @@ USAGE: Final = 2
 
 _EPILOG: Final = """\
 Changes nothing, and needs neither root nor a cgroup: what cannot be enforced says why, and what would help.
-Weights count among the slices of one home only.
+Weights count among the slices of one home only. With --against the plan is that of 'swarmcg set' for a bot that
+runs: what its files show now, and what they would show then.
 
 exit status: 0 when the limits make sense, enforceable or not; 2 when they do not.
 
 examples:
   swarmcg explain -m 1g --cpus 2 --pids-limit 500
   swarmcg explain --json --resources config.json
+  swarmcg explain --against bot-17 --memory-swap 2g
   echo '{"memory": {"limit": 1048576}}' | swarmcg explain --resources -"""
 
 
 def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
+    if asked.against is not None:
+        _compare(asked)
+        return 0
     wanted, lenient = flags.resources(asked, options.base_resources(asked))
     bandwidth = network.bandwidth(asked)
     abilities = _abilities(asked.home, packets=limits_packets(wanted, bandwidth))
     made = plan(wanted, abilities, lenient=lenient, bandwidth=bandwidth)
     if asked.json:
-        print(msgspec.json.format(msgspec.json.encode(made.rows), indent=2).decode())
+        _print_json(made.rows)
     else:
         _print(made.rows)
     return 0
@@ -47,6 +55,9 @@ def main(words: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser("swarmcg explain", "Shows what limits become on this host.", _EPILOG)
     parser.add_argument("--json", action="store_true", help="a list of objects instead of a table")
+    parser.add_argument(
+        "--against", metavar="BOT_ID", help="what would change for this bot, named by id or incarnation"
+    )
     options.add_home(parser)
     flags.add_limits(parser)
     return parser
@@ -77,16 +88,78 @@ def _none(why: str, remedy: str) -> Abilities:
 _CONTROLLERS: Final = ("cgroup", "cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma")
 
 
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update would do to one field: what its file shows now, or its device's line there, and then."""
+
+    field: str
+    file: str | None
+    now: str | None
+    then: str | None
+    why: str
+    enforceable: bool
+    remedy: str | None
+
+
+def _compare(asked: argparse.Namespace) -> None:
+    if sys.platform != "linux":
+        raise UsageError("--against needs Linux", cause="bots run in cgroups", remedy="Run it on their host.")
+    from swarmcg.cgroup.home import find_home  # noqa: PLC0415  Linux only
+    from swarmcg.cgroup.limits import find  # noqa: PLC0415  the same
+    from swarmcg.cgroup.update import preview  # noqa: PLC0415  the same
+
+    wanted = flags.changes(asked, options.base_resources(asked))
+    home = find_home(asked.home, starts=False)
+    made, now = preview(home, find(home, asked.against).path, wanted)
+    differences = [_difference(row, now) for row in made.rows]
+    if asked.json:
+        _print_json(differences)
+    else:
+        head = ("FIELD", "FILE", "NOW", "THEN", "ENFORCEABLE", "WHY")
+        table(head, map(_compared_cells, differences), sys.stdout)
+        _print_remedies(made.rows)
+
+
+def _difference(row: Row, now: Mapping[str, str]) -> Difference:
+    shown = None
+    if row.file in now:
+        shown = entry(row.file, row.value or "", now[row.file])
+    return Difference(
+        field=row.field,
+        file=row.file,
+        now=shown,
+        then=row.value if row.enforceable and row.value is not None else shown,
+        why=row.why,
+        enforceable=row.enforceable,
+        remedy=row.remedy,
+    )
+
+
+def _compared_cells(found: Difference) -> tuple[str, ...]:
+    state = "yes" if found.enforceable else "no"
+    return found.field, found.file or "-", found.now or "-", _line(found.then), state, found.why
+
+
+def _print_json(rows: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode())
+
+
 def _print(rows: Sequence[Row]) -> None:
     if not rows:
         print("Nothing is asked for: a slice without limits.")
         return
     table(("FIELD", "FILE", "VALUE", "ENFORCEABLE", "WHY"), map(_cells, rows), sys.stdout)
+    _print_remedies(rows)
+
+
+def _print_remedies(rows: Sequence[Row]) -> None:
     for remedy in dict.fromkeys(row.remedy for row in rows if row.remedy):
         fields = ", ".join(row.field for row in rows if row.remedy == remedy)
         print(printable(f"{fields}: {remedy}"))
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    value = "; ".join((row.value or "-").split("\n"))
-    return row.field, row.file or "-", value, "yes" if row.enforceable else "no", row.why
+    return row.field, row.file or "-", _line(row.value), "yes" if row.enforceable else "no", row.why
+
+
+def _line(value: str | None) -> str:
+    return "; ".join((value or "-").split("\n"))

@@ -13,11 +13,9 @@ import msgspec
 from swarmcg.cli import devices, network, sizes
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Network, Pids
+from swarmcg.resources.toml import PERIOD
 
-__all__ = ["add_limits", "resources"]
-
-_PERIOD: Final = 100_000
-"""The kernel's default period of a processor quota, and docker's, in microseconds."""
+__all__ = ["add_limits", "changes", "resources"]
 
 _Reader = Callable[[str, str], Any]
 
@@ -35,21 +33,29 @@ class _Flag(msgspec.Struct, frozen=True):
 _SCALARS: Final[Mapping[str, _Flag]] = {
     "--cpu-shares": _Flag("cpu", "shares", sizes.whole, "N", "weight against siblings, 2 to 262144"),
     "--cpu-period": _Flag(
-        "cpu", "period", sizes.whole, "US", "period of the processor quota in microseconds"
+        "cpu", "period", sizes.microseconds, "TIME", "period of the processor quota: microseconds, or 50ms"
     ),
-    "--cpu-quota": _Flag("cpu", "quota", sizes.whole, "US", "processor time a period in microseconds"),
+    "--cpu-quota": _Flag(
+        "cpu", "quota", sizes.quota, "TIME", "processor time a period; -1 or max: without limit"
+    ),
     "--cpuset-cpus": _Flag("cpu", "cpus", lambda _, text: text, "LIST", "processors to run on, as in 0-3,7"),
     "--cpuset-mems": _Flag("cpu", "mems", lambda _, text: text, "LIST", "memory nodes to use, as in 0,1"),
     "--memory": _Flag(
-        "memory", "limit", sizes.size_or_unlimited, "SIZE", "memory limit; alone, it allows as much swap"
+        "memory", "limit", sizes.memory_or_unlimited, "SIZE", "memory limit, as in 512m or 25%%"
     ),
-    "--memory-reservation": _Flag("memory", "reservation", sizes.size, "SIZE", "memory that is protected"),
+    "--memory-reservation": _Flag("memory", "reservation", sizes.memory, "SIZE", "memory that is protected"),
     "--memory-swap": _Flag(
-        "memory", "swap", sizes.size_or_unlimited, "SIZE", "memory and swap together; -1: without limit"
+        "memory",
+        "swap",
+        sizes.memory_or_unlimited,
+        "SIZE",
+        "memory and swap together; -1 or max: without limit",
     ),
     "--memory-swappiness": _Flag("memory", "swappiness", sizes.whole, "N", "0 to 100 (version 1 only)"),
     "--blkio-weight": _Flag("block_io", "weight", sizes.whole, "N", "share of disk time, 10 to 1000"),
-    "--pids-limit": _Flag("pids", "limit", sizes.whole, "N", "most tasks; 0 or -1: without limit"),
+    "--pids-limit": _Flag(
+        "pids", "limit", sizes.whole_or_unlimited, "N", "most tasks; 0, -1 or max: without limit"
+    ),
     "--network-class": _Flag(
         "network", "class_id", network.class_id, "MAJ:MIN", "class of packets, as in tc"
     ),
@@ -101,7 +107,7 @@ def add_limits(parser: Parser) -> None:
     group = parser.add_argument_group(
         "limits", "They mean what they mean in 'docker run', where it has them. DEV is a path or MAJ:MIN."
     )
-    group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5")
+    group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5; max: without limit")
     for name, flag in _SCALARS.items():
         names = ("-m", name) if name == "--memory" else (name,)
         group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
@@ -114,7 +120,8 @@ def add_limits(parser: Parser) -> None:
     group.add_argument(
         "--resources",
         metavar="FILE",
-        help="OCI LinuxResources or a whole config.json, - for standard input; flags override its fields",
+        help="OCI LinuxResources or a whole config.json, - for standard input, or FILE.toml with sizes as the "
+        "flags take them; flags override its fields",
     )
 
 
@@ -124,13 +131,28 @@ def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxRes
 
     Raises UsageError, or ResourcesError with the field.
     """
+    parts = _parts(asked)
+    lenient = _add_swap(parts, vars(asked), base)
+    return _made(parts, asked, base), lenient
+
+
+def changes(asked: argparse.Namespace, base: LinuxResources) -> LinuxResources:
+    """What the flags ask for on top of ``base``, for a slice that runs already: nothing is implied."""
+    return _made(_parts(asked), asked, base)
+
+
+def _parts(asked: argparse.Namespace) -> "_Parts":
     given = vars(asked)
     parts = _scalars(given)
-    _add_cpus(parts, given, base)
+    _add_cpus(parts, given)
     _add_lists(parts, given)
     if given["oom_kill_disable"]:
         parts.setdefault("memory", {})["disable_oom_killer"] = True
-    lenient = _add_swap(parts, given, base)
+    return parts
+
+
+def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> LinuxResources:
+    given = vars(asked)
     made: dict[str, Any] = {
         name: msgspec.structs.replace(getattr(base, name) or _PARTS[name](), **fields)
         for name, fields in parts.items()
@@ -138,7 +160,7 @@ def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxRes
     rules = tuple(read(name, text) for name, (read, _, _) in _NODES.items() for text in given[name])
     if rules:
         made["devices"] = rules
-    return msgspec.structs.replace(base, **made).checked(), lenient
+    return msgspec.structs.replace(base, **made).checked()
 
 
 _Parts = dict[str, dict[str, Any]]
@@ -157,7 +179,7 @@ def _scalars(given: Mapping[str, Any]) -> _Parts:
     return parts
 
 
-def _add_cpus(parts: _Parts, given: Mapping[str, Any], base: LinuxResources) -> None:
+def _add_cpus(parts: _Parts, given: Mapping[str, Any]) -> None:
     if given["cpus"] is None:
         return
     for other in ("--cpu-quota", "--cpu-period"):
@@ -168,10 +190,9 @@ def _add_cpus(parts: _Parts, given: Mapping[str, Any], base: LinuxResources) -> 
                 cause="--cpus says both quota and period",
                 remedy="Give one of them.",
             )
-    del base
-    quota = sizes.cpus("--cpus", given["cpus"], _PERIOD)
+    quota = sizes.cpus("--cpus", given["cpus"], PERIOD)
     if quota:
-        parts.setdefault("cpu", {}).update(quota=quota, period=_PERIOD)
+        parts.setdefault("cpu", {}).update(quota=quota, period=PERIOD)
 
 
 def _add_lists(parts: _Parts, given: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ VERBS: Final = {
     "bot": "download a Swarming bot and run it in a slice of its own",
     "doctor": "say what this host can do, what is missing, and what mends it",
     "explain": "show what limits become on this host, and what cannot be enforced",
+    "set": "change the limits of bots that run",
     "clean": "list slices that nobody owns any more, and end them",
 }
 _BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
@@ -30,6 +31,7 @@ examples:
   swarmcg bot --swarming-url https://swarming.example.com --work-dir /b/s bot-17
   swarmcg explain --json --resources config.json
   swarmcg doctor
+  swarmcg set -m 2g bot-17
   swarmcg clean --yes
 
 'swarmcg VERB --help' tells more about each."""

@@ -4,10 +4,12 @@ import os
 from argparse import Namespace
 
 from swarmcg.bot import GRACE_INTERVAL, default_policy
+from swarmcg.cli import sizes
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.resources import LinuxResources
+from swarmcg.resources.toml import from_toml
 
-__all__ = ["add_home", "add_policy", "base_resources", "report_file"]
+__all__ = ["add_home", "add_policy", "add_unenforceable", "base_resources", "report_file"]
 
 
 def add_policy(parser: Parser) -> None:
@@ -19,11 +21,15 @@ def add_policy(parser: Parser) -> None:
         help="between SIGTERM and the kill: seconds, or 90s, 3m (default: %(default)s)",
     )
     parser.add_argument("--report", metavar="FILE", help="write the exit report there, as one JSON object")
-    parser.add_argument(
-        "--on-unenforceable",
-        choices=("refuse", "report"),
-        default=default_policy(),
-        help="what to do when a limit cannot be enforced: fail, or start and report it (default: %(default)s)",
+    add_unenforceable(
+        parser,
+        "what to do when a limit cannot be enforced: fail, or start and report it (default: %(default)s)",
+    )
+
+
+def add_unenforceable(parser: Parser, text: str) -> None:
+    """What happens when a limit cannot be had."""
+    parser.add_argument("--on-unenforceable", choices=("refuse", "report"), default=default_policy(), help=text
     )
 
 
@@ -38,7 +44,10 @@ def base_resources(asked: Namespace) -> LinuxResources:
     """What ``--resources`` holds. Raises UsageError when it cannot be read, ResourcesError when it is wrong."""
     if asked.resources is None:
         return LinuxResources()
-    return LinuxResources.from_json(_read(asked.resources))
+    text = _read(asked.resources)
+    if asked.resources.endswith(".toml"):
+        return from_toml(text, sizes.host_memory)
+    return LinuxResources.from_json(text)
 
 
 _MOST_BYTES = 16 << 20

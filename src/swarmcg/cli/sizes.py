@@ -1,74 +1,99 @@
-"""Numbers as people write them on a command line: ``512m``, ``1.5g``, ``90s``, ``1.5`` processors."""
+"""Numbers as people write them on a command line: ``512m``, ``25%``, ``90s``, ``1.5`` processors."""
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
 from swarmcg.bot import check_grace
 from swarmcg.cli.parser import UsageError
 from swarmcg.errors import ConfigError
+from swarmcg.resources import sizes
 
-__all__ = ["cpus", "grace", "number", "size", "size_or_unlimited", "whole"]
+__all__ = [
+    "cpus",
+    "grace",
+    "host_memory",
+    "memory",
+    "memory_or_unlimited",
+    "microseconds",
+    "quota",
+    "size",
+    "whole",
+    "whole_or_unlimited",
+]
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgtp])?(?:(?<=[kmgtp])i?b)?", re.ASCII | re.IGNORECASE)
+T = TypeVar("T")
+
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smh])?", re.ASCII)
-_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
-_WHOLE: Final = re.compile(r"[+-]?\d+", re.ASCII)
-_POWERS: Final = "bkmgtp"
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
-_MOST_DIGITS: Final = 40
 
 
 def size(flag: str, text: str) -> int:
     """Bytes, as docker reads them: units of 1024, in either case, a fraction of a byte cut off."""
-    found = _SIZE.fullmatch(text) if len(text) <= _MOST_DIGITS else None
-    if found is None:
-        raise _wrong(flag, text, "it is no size", "Give bytes, or a number with a unit: 512m, 1.5g, 64k.")
-    factor = 1024 ** _POWERS.index((found[2] or "b").lower())
-    return int(Decimal(found[1]) * factor)
+    return _read(flag, text, sizes.size)
 
 
-def size_or_unlimited(flag: str, text: str) -> int:
-    """The same, and -1 for no limit."""
-    return -1 if text == "-1" else size(flag, text)
+def memory(flag: str, text: str) -> int:
+    """The same, or a percentage of the host's memory."""
+    return _read(flag, text, lambda text: sizes.memory(text, host_memory))
+
+
+def memory_or_unlimited(flag: str, text: str) -> int:
+    """The same, and -1 for no limit, which people write ``-1`` or ``max``."""
+    return -1 if text in sizes.UNLIMITED else memory(flag, text)
+
+
+def host_memory() -> int:
+    """The bytes of memory that this host has."""
+    import psutil  # noqa: PLC0415  slow to import, and seldom needed
+
+    return int(psutil.virtual_memory().total)
 
 
 def whole(flag: str, text: str) -> int:
     """A whole number; its range is judged where its meaning is known."""
-    if len(text) > _MOST_DIGITS or not _WHOLE.fullmatch(text):
-        raise _wrong(flag, text, "it is no whole number", "Give a whole number, as in 100.")
-    return int(text)
+    return _read(flag, text, sizes.whole)
 
 
-def number(flag: str, text: str) -> Decimal:
-    """A number that is not negative, with or without a fraction."""
-    if len(text) > _MOST_DIGITS or not _NUMBER.fullmatch(text):
-        raise _wrong(flag, text, "it is no number", "Give a number, as in 1.5.")
-    return Decimal(text)
+def whole_or_unlimited(flag: str, text: str) -> int:
+    """The same, and -1 for ``max``."""
+    return -1 if text == "max" else whole(flag, text)
+
+
+def microseconds(flag: str, text: str) -> int:
+    """A length of time in microseconds, from ``50000``, ``50ms`` or ``1s``."""
+    return _read(flag, text, sizes.microseconds)
+
+
+def quota(flag: str, text: str) -> int:
+    """The same, and -1 for no limit; OCI takes every negative quota for that."""
+    return (
+        whole_or_unlimited(flag, text) if text == "max" or text.startswith("-") else microseconds(flag, text)
+    )
 
 
 def cpus(flag: str, text: str, period: int) -> int:
     """A number of processors as the quota for one period, both in microseconds; 0 as docker has it: unset."""
-    count = number(flag, text)
-    quota = int(count * period)
-    if count and quota < _LEAST_QUOTA:
-        cause = f"the kernel gives no less than {_LEAST_QUOTA} microseconds in a period of {period}"
-        raise _wrong(flag, text, cause, f"Give {Decimal(_LEAST_QUOTA) / period} or more.")
-    return quota
-
-
-_LEAST_QUOTA: Final = 1000  # kernel/sched/core.c, min_cfs_quota_period
+    return _read(flag, text, lambda text: sizes.cpus(text, period))
 
 
 def grace(flag: str, text: str) -> float:
     """Seconds, from ``180``, ``90s``, ``3m`` or ``1h``."""
-    found = _TIME.fullmatch(text) if len(text) <= _MOST_DIGITS else None
+    found = _TIME.fullmatch(text) if len(text) <= sizes.MOST_DIGITS else None
     if found is None:
         raise _wrong(flag, text, "it is no time", "Give seconds, or a number with s, m or h: 180, 90s, 3m.")
     try:
         return check_grace(float(Decimal(found[1]) * _SECONDS[found[2] or "s"]))
     except ConfigError as e:
         raise _wrong(flag, text, e.cause or "", "Give a time in this range.") from None
+
+
+def _read(flag: str, text: str, read: Callable[[str], T]) -> T:
+    try:
+        return read(text)
+    except sizes.UnreadableError as e:
+        raise _wrong(flag, text, e.cause, e.remedy) from None
 
 
 def _wrong(flag: str, text: str, cause: str, remedy: str) -> UsageError:

@@ -1,6 +1,7 @@
 """What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here does I/O."""
 
 from swarmcg.resources.abilities import Abilities, Disk, Lack, Networking
+from swarmcg.resources.changes import COMPANIONS, Change, Line, changes, check, entry
 from swarmcg.resources.devices import DeviceRules
 from swarmcg.resources.network import Marking, NetworkPlan, Rate, limits_packets
 from swarmcg.resources.plan import Plan, Step, plan
@@ -21,8 +22,10 @@ from swarmcg.resources.spec import (
 )
 
 __all__ = [
+    "COMPANIONS",
     "Abilities",
     "BlockIO",
+    "Change",
     "Cpu",
     "Device",
     "DeviceRules",
@@ -30,6 +33,7 @@ __all__ = [
     "HugepageLimit",
     "InterfacePriority",
     "Lack",
+    "Line",
     "LinuxResources",
     "Marking",
     "Memory",
@@ -43,6 +47,9 @@ __all__ = [
     "Step",
     "ThrottleDevice",
     "WeightDevice",
+    "changes",
+    "check",
+    "entry",
     "limits_packets",
     "plan",
     "settled",

@@ -1,19 +1,20 @@
 """What the resources mean on one host: the files to be written, in order, and what cannot be honoured."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from swarmcg.bot import Bandwidth, Row
+from swarmcg.errors import UnenforceableError
 from swarmcg.resources import blkio, cpu, devices, hugetlb, memory, network, pids, rdma, unified
 from swarmcg.resources.abilities import Abilities
 from swarmcg.resources.devices import DeviceRules
 from swarmcg.resources.network import NetworkPlan
 from swarmcg.resources.obstacles import obstacle
-from swarmcg.resources.spec import LinuxResources
+from swarmcg.resources.spec import Cpu, LinuxResources, Memory
 
-__all__ = ["Plan", "Step", "plan"]
+__all__ = ["Plan", "Step", "plan", "unenforceable"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,19 +61,23 @@ def plan(
     shares: cpu.Shares = "quadratic",
     lenient: frozenset[str] = frozenset(),
     bandwidth: Bandwidth | None = None,
+    now: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan for a new slice on a host with these abilities. Touches nothing, and gives the same for the
-    same.
+    """The plan for a slice on a host with these abilities. Touches nothing, and gives the same for the same.
 
     ``shares`` names the rule that turns cpu.shares into a weight. ``lenient`` names fields, as in
     ``memory.swap``, whose rows are reported where they cannot be enforced, but never refused. ``bandwidth`` is
-    what is asked of the network beyond OCI.
+    what is asked of the network beyond OCI. ``now`` is what the files of a slice that runs already show, None
+    for a new one: the half of a pair that is not asked for (quota or period; the limit that swap is told apart
+    by) is then the one in force.
 
     Raises ResourcesError for what makes no sense on any host, or names what this host does not have. What
     makes sense and is not to be had here becomes a row that is not enforceable, with the cure.
     """
     asked = resources.checked()
-    wanted = tuple(_overridden(_rows(asked, abilities, shares, bandwidth)))
+    whole, added = (asked, frozenset()) if now is None else _completed(asked, now)
+    every = _rows(whole, abilities, shares, bandwidth)
+    wanted = tuple(_overridden(row for row in every if row.field not in added))
     cpu.check_idle(wanted)
     rows = tuple(_weighed(row, abilities) for row in wanted)
     steps = tuple(sorted(_steps(rows), key=lambda step: _RANK.get(step.file, 0)))
@@ -101,6 +106,25 @@ def _rows(
         yield from controller.plan(resources, abilities)
     yield from network.plan(resources, abilities, bandwidth=bandwidth)
     yield from unified.plan(resources, abilities)
+
+
+def _completed(asked: LinuxResources, now: Mapping[str, str]) -> tuple[LinuxResources, frozenset[str]]:
+    """The resources with the other halves of pairs as they are in force, and the names of these."""
+    added: dict[str, str] = {}
+    cpu_, memory_ = asked.cpu or Cpu(), asked.memory or Memory()
+    quota, _, period = now.get("cpu.max", "").partition(" ")
+    if period and (cpu_.quota is None) != (cpu_.period is None):
+        added |= {"quota": quota} if cpu_.quota is None else {"period": period}
+    if memory_.swap and not memory_.limit and "memory.max" in now:
+        added["limit"] = now["memory.max"]
+    halves = {name: -1 if text == "max" else int(text) for name, text in added.items()}
+    limit = {name: halves.pop(name) for name in ("limit",) if name in halves}
+    whole = msgspec.structs.replace(
+        asked,
+        cpu=msgspec.structs.replace(cpu_, **halves) if halves else asked.cpu,
+        memory=msgspec.structs.replace(memory_, **limit) if limit else asked.memory,
+    )
+    return whole, frozenset({f"cpu.{name}" for name in halves} | {f"memory.{name}" for name in limit})
 
 
 def _overridden(rows: Iterable[Row]) -> Iterator[Row]:
@@ -136,3 +160,16 @@ def _steps(rows: Iterable[Row]) -> Iterator[Step]:
             if (row.file, line) not in seen:
                 seen.add((row.file, line))
                 yield Step(field=row.field, file=row.file, value=line, why=row.why)
+
+
+def unenforceable(made: Plan) -> UnenforceableError:
+    """Why a plan is refused; its value holds the rows."""
+    first, *rest = made.refused
+    more = f", and {len(rest)} more" if rest else ""
+    return UnenforceableError(
+        f"{first.field} cannot be enforced on this host{more}",
+        path=first.file,
+        value=[msgspec.to_builtins(row) for row in made.refused],
+        cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
+        remedy=f"{first.remedy or 'Leave it out.'} To do without it: --on-unenforceable=report",
+    )

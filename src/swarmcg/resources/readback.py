@@ -1,6 +1,8 @@
 """Whether what the kernel shows is what was written, after the rounding that it is known to do."""
 
 import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from typing import Final
 
 from swarmcg.resources import cpulist, quantity
@@ -12,7 +14,8 @@ _MOST_BYTES: Final = 2**63 - 1
 _HUGETLB: Final = re.compile(r"hugetlb\.([0-9]+)([KMG])B\.(?:rsvd\.)?max", re.ASCII)
 _PAGED: Final = re.compile(r"memory\.(?:min|low|high|max|(?:swap|zswap)\.(?:high|max))", re.ASCII)
 _KEYED: Final = frozenset({"io.max", "io.latency", "rdma.max"})
-_DEFAULTED: Final = frozenset({"io.weight", "io.bfq.weight", "misc.max"})
+_DEFAULTED: Final = frozenset({"io.weight", "io.bfq.weight", "misc.max", "dmem.max", "dmem.low", "dmem.min"})
+_PERCENT: Final = frozenset({"cpu.uclamp.min", "cpu.uclamp.max"})
 _LISTS: Final = frozenset({"cpuset.cpus", "cpuset.mems", "cpuset.cpus.exclusive"})
 # iops limits are 32 bits wide in the kernel, and its largest number stands for none (block/blk-throttle.c);
 # rdma's largest int does the same (kernel/cgroup/rdma.c).
@@ -38,13 +41,18 @@ def settled(file: str, written: str, read: str, *, page_size: int = 4096) -> boo
     if file in _DEFAULTED:
         return _defaulted(written, read)
     read = " ".join(read.split())
-    if file in _LISTS:
-        return _same_list(written, read)
-    if file == "cpu.max":
-        return _bandwidth(written, read)
     if unit := _unit(file, page_size):
         return _rounded(written, unit) == read
-    return _same(written, read)
+    return _compared(file)(written, read)
+
+
+def _compared(file: str) -> Callable[[str, str], bool]:
+    """How the values of a file that holds a single line without sizes are compared."""
+    if file in _LISTS:
+        return _same_list
+    if file in _PERCENT:
+        return _same_percentage
+    return _bandwidth if file == "cpu.max" else _same
 
 
 def _same(written: str, read: str) -> bool:
@@ -73,6 +81,14 @@ def _bandwidth(written: str, read: str) -> bool:
     """A quota alone keeps the period that was there."""
     asked, shown = written.split(" "), read.split(" ")
     return len(shown) == len(("quota", "period")) and all(map(_same, asked, shown))
+
+
+def _same_percentage(written: str, read: str) -> bool:
+    """Shown with two digits after the point, and cut off to the 1024ths that the kernel counts in."""
+    try:
+        return written == read or abs(Decimal(written) - Decimal(read)) <= Decimal("0.1")
+    except InvalidOperation:
+        return False
 
 
 def _same_list(written: str, read: str) -> bool:

@@ -19,10 +19,12 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from swarmcg.bot import ExitReport, check_grace
+from swarmcg.bot import ExitReport, Resources, check_grace
 from swarmcg.cgroup.home import Home
-from swarmcg.errors import OwnerLostError, StartError, SwarmcgError, WaitTimeout, from_dict
+from swarmcg.cgroup.update import update
+from swarmcg.errors import ConfigError, OwnerLostError, StartError, SwarmcgError, WaitTimeout, from_dict
 from swarmcg.keeper.wire import Wire
+from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
 
 if sys.platform != "linux":
@@ -191,6 +193,7 @@ class SupervisedBot:
         self.incarnation: Final[str] = told["incarnation"]
         self.slice: Final[str] = told["slice"]
         self._connection: Final = connection
+        self._policy: Final = launch.on_unenforceable
         self._wire: Final = wire
         self._lock: Final = threading.Lock()
         self._waiting = 0
@@ -240,6 +243,20 @@ class SupervisedBot:
             if self._stuck is not None:
                 raise self._stuck
             self._listen(None)
+
+    def update(self, resources: Resources) -> None:
+        """Changes the limits that the resources name; see :meth:`swarmcg.Bot.update`.
+
+        The files are written by this process, which needs the rights to. What the policy at the start was,
+        ``refuse`` or ``report``, holds here, too.
+        """
+        if not isinstance(resources, LinuxResources):
+            raise ConfigError(
+                "The resources are no LinuxResources",
+                value=repr(resources),
+                remedy="Make them with LinuxResources.from_json(text).",
+            )
+        update(self._connection.home, [self.slice], resources, policy=self._policy)
 
     def _outcome(self) -> ExitReport | None:
         with self._lock:

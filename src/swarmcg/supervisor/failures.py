@@ -4,29 +4,13 @@ import errno
 import sys
 from typing import Any, Final
 
-import msgspec
-
-from swarmcg.errors import StartError, UnenforceableError
+from swarmcg.errors import StartError
 from swarmcg.keeper.spawn import Order
-from swarmcg.resources import Plan
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["start_error", "unenforceable"]
-
-
-def unenforceable(made: Plan) -> UnenforceableError:
-    """Why a plan is refused; its value holds the rows."""
-    first, *rest = made.refused
-    more = f", and {len(rest)} more" if rest else ""
-    return UnenforceableError(
-        f"{first.field} cannot be enforced on this host{more}",
-        path=first.file,
-        value=[msgspec.to_builtins(row) for row in made.refused],
-        cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
-        remedy=f"{first.remedy or 'Leave it out.'} To start without it: --on-unenforceable=report",
-    )
+__all__ = ["start_error"]
 
 
 def start_error(event: dict[str, Any], order: Order) -> StartError:

@@ -13,6 +13,7 @@ import msgspec
 
 from swarmcg.bot import ExitReport, Leftovers, Row
 from swarmcg.cgroup.files import read_text
+from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.oom import OomWatch
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
@@ -269,6 +270,7 @@ class Incarnation:
         assert end is not None  # noqa: S101  noted just above
         why, evidence = reason(end)
         used: Usage = usage(self.slice.cgroup.files)
+        given = limits_of(self.slice)
         main = self.main
         count, names = self._left
         return ExitReport(
@@ -288,8 +290,8 @@ class Incarnation:
             oom_kills=used.oom_kills,
             pressure=used.pressure,
             leftovers=Leftovers(count=count, names=tuple(sorted(names)[:_NAMES])),
-            limits=dict(self.intent.limits),
-            unenforced=self.intent.unenforced,
+            limits=given.limits,
+            unenforced=given.unenforced,
         )
 
 

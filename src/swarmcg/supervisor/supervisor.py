@@ -20,16 +20,19 @@ import msgspec
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup import network
+from swarmcg.cgroup.files import cgroup_errors
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import new_incarnation, slice_name
+from swarmcg.cgroup.protection import PROTECTIONS
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
 from swarmcg.report_file import write_report
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
+from swarmcg.resources.plan import unenforceable
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
-from swarmcg.supervisor.failures import start_error, unenforceable
+from swarmcg.supervisor.failures import start_error
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
 from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
@@ -168,7 +171,9 @@ class Supervisor:
             if limits:
                 intent = msgspec.structs.replace(intent, limits=limits)
                 held.remember("intent", msgspec.to_builtins(intent))
-                self.home.settle()
+            for name in limits.keys() & set(PROTECTIONS):
+                with cgroup_errors(f"{name} could not be handed down", self.home.path, limits[name]):
+                    self.home.protect(held.path, name, limits[name])
         except (SwarmcgError, OSError):
             held.remove()
             self.home.settle()

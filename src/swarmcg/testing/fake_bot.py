@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from swarmcg.bot import GRACE_INTERVAL, ExitReport, Reason
-from swarmcg.errors import WaitTimeout
+from swarmcg.bot import GRACE_INTERVAL, ExitReport, Reason, Resources
+from swarmcg.errors import UpdateError, WaitTimeout
 
 __all__ = ["FakeBot"]
 
@@ -20,7 +20,8 @@ class FakeBot:
     as often as that happens; left out, each ends the bot at once. ``stop()`` ends it, with the reason
     ``terminated`` when ``terminate_or_kill`` was called before, else ``exited``, both with exit code 0.
     ``stop_with(error)`` makes ``wait`` raise the error. What came first holds; any further call of any method
-    is harmless. No thread is started, and every method may be called from any thread.
+    but ``update`` is harmless. ``updates`` lists the resources of every update so far; nothing is limited by
+    them. No thread is started, and every method may be called from any thread.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class FakeBot:
         self._started_at: Final = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._started: Final = time.monotonic()
         self._changed: Final = threading.Condition()
+        self.updates: Final[list[Resources]] = []
         self._end: ExitReport | BaseException | None = None
         self._terminated = False
         self._drain_by: float | None = None
@@ -98,6 +100,17 @@ class FakeBot:
         with self._changed:
             self._changed.wait_for(lambda: self._end is not None, until - time.monotonic())
             self._finish(self._report("killed-after-grace", signal=9))
+
+    def update(self, resources: Resources) -> None:
+        """Adds the resources to ``updates``; raises UpdateError after the end, as every bot does."""
+        with self._changed:
+            if self._end is not None:
+                raise UpdateError(
+                    "The limits of a bot that has ended cannot be changed",
+                    value=self._bot_id,
+                    remedy="Start it anew with other limits.",
+                )
+            self.updates.append(resources)
 
     def _terminate_now(self) -> bool:
         """Calls the terminate function; False when there is nothing left to terminate."""

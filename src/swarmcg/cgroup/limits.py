@@ -1,0 +1,119 @@
+"""The limits of a running slice: as its attributes tell of them, and as its files show them."""
+
+import contextlib
+import sys
+from typing import Final
+
+import msgspec
+
+from swarmcg.bot import Row
+from swarmcg.cgroup.files import read_text
+from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.slice import Slice
+from swarmcg.errors import ConfigError, printable
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["Limits", "Tenant", "find", "limits_of", "recorded", "tenants"]
+
+_SHOWN: Final = 16
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slice was given, as recorded with it: files and what they showed, and what is not in force.
+
+    ``updates`` counts the updates since the start, of which ``updated_at`` (seconds since 1970) was the last.
+    """
+
+    limits: dict[str, str] = {}
+    unenforced: tuple[Row, ...] = ()
+    updates: int = 0
+    updated_at: float | None = None
+
+
+def recorded(held: Slice) -> Limits:
+    """The limits as recorded by the last update, or else at the start."""
+    return next(filter(None, (_recorded(held, name) for name in ("limits", "intent"))), Limits())
+
+
+def limits_of(held: Slice) -> Limits:
+    """The same with the values that the files show now, whoever wrote them."""
+    told = recorded(held)
+    now = {file: _shown(held, file, value) for file, value in told.limits.items()}
+    return msgspec.structs.replace(told, limits=now)
+
+
+def _recorded(held: Slice, name: str) -> Limits | None:
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(held.recall(name), Limits)
+    return None  # it is not there, or somebody garbled it
+
+
+def _shown(held: Slice, file: str, otherwise: str) -> str:
+    with contextlib.suppress(OSError):
+        return read_text(f"{held.path}/{file}")
+    return otherwise
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose slice it is."""
+
+    path: str
+    bot_id: str
+    incarnation: str
+
+
+class _Intent(msgspec.Struct, frozen=True):
+    """The part of a slice's intent that names its bot."""
+
+    bot_id: str
+    incarnation: str
+
+
+def tenants(home: Home) -> list[Tenant]:
+    """The bots whose main process has been started in this home, by slice; whoever owns them."""
+    found = (_tenant(path) for path in home.slices())
+    return [tenant for tenant in found if tenant is not None]
+
+
+def _tenant(path: str) -> Tenant | None:
+    try:
+        held = Slice.visit(path)
+    except OSError:
+        return None  # it went meanwhile
+    try:
+        intent = msgspec.convert(held.recall("intent"), _Intent)
+        started = held.recall("running") is not None
+    except msgspec.ValidationError:
+        return None
+    finally:
+        held.close()
+    if not started:
+        return None  # its limits are still being put in force
+    return Tenant(path=path, bot_id=intent.bot_id, incarnation=intent.incarnation)
+
+
+def find(home: Home, wanted: str) -> Tenant:
+    """The one bot that runs under this id or incarnation in the home. Raises ConfigError when none or several do."""
+    running = tenants(home)
+    found = [tenant for tenant in running if wanted in {tenant.bot_id, tenant.incarnation}]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"{len(found)} bots run under this id",
+            value=wanted,
+            cause="incarnations: " + ", ".join(tenant.incarnation for tenant in found),
+            remedy="Name one of them by its incarnation.",
+        )
+    ids = sorted({tenant.bot_id for tenant in running})
+    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+    listed = ", ".join(printable(bot_id) for bot_id in ids[:_SHOWN])
+    raise ConfigError(
+        "No bot of this id runs here",
+        path=home.path,
+        value=wanted,
+        cause=f"these run in this home: {listed}{more}" if ids else "no bot runs in this home",
+        remedy="Give the id or the incarnation of a running bot, or name another home with --home.",
+    )

@@ -1,0 +1,60 @@
+"""memory.low and memory.min: what protects a slice from reclaim counts for no more than every cgroup above it has."""
+
+import math
+import os
+import sys
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from swarmcg.cgroup.files import read_text, write_line
+from swarmcg.resources import quantity
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["PROTECTIONS", "amount", "put", "shown", "total"]
+
+PROTECTIONS: Final = ("memory.low", "memory.min")
+
+
+def total(slices: Iterable[str], name: str, *, besides: Collection[str] = ()) -> float:
+    """The sum of what the slices have of one protection, in bytes; infinite when one has ``max``."""
+    return sum((amount(f"{path}/{name}") for path in slices if path not in besides), 0)
+
+
+def put(home: str | None, slices: Iterable[str], path: str, name: str, value: str) -> None:
+    """Gives the slice at ``path`` this much, its home (None: another's, and left alone) the sum of its slices,
+    and ``main`` the same as the slice.
+
+    Raised from the outside inwards and lowered the other way round, so that nothing below is promised more
+    than what is above has. For whoever holds the home's lock. Raises OSError.
+    """
+    own, main = f"{path}/{name}", f"{path}/main/{name}"
+    wanted = math.inf if value == "max" else quantity.size(value)
+    if wanted is None:  # for the kernel to refuse
+        write_line(own, value)
+        return
+    levels = [(own, value)]
+    # Without the memory controller in the slice's subtree_control the processes of main are charged to the
+    # slice itself, and main has no such file. A bot may switch it on.
+    if os.path.exists(main):
+        levels.append((main, value))
+    if home is not None:
+        levels.insert(0, (f"{home}/{name}", shown(total(slices, name, besides=(path,)) + wanted)))
+    raises = wanted >= amount(own)
+    for file, text in levels if raises else reversed(levels):
+        write_line(file, text)
+
+
+def amount(path: str) -> float:
+    """The bytes in a file; infinite for ``max``, 0 for what is absent."""
+    try:
+        text = read_text(path)
+    except OSError:
+        return 0
+    return math.inf if text == "max" else int(text)
+
+
+def shown(wanted: float) -> str:
+    """The amount as the kernel takes it."""
+    return "max" if math.isinf(wanted) else str(int(wanted))

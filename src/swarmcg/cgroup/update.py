@@ -1,0 +1,336 @@
+"""Changes the limits of running slices: all that is asked for in all of them, or nothing in any.
+
+Whoever may write the files may do it, the slices' owner or not; nothing is asked of the owner. Updates of one
+slice exclude each other, also between processes. What is to be written is decided before the first write,
+from what the files show under that lock, and is recorded with the slice; so an updater that is killed half-way
+is undone by the next update of the slice.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.bot import OnUnenforceable
+from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
+from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.limits import Limits, recorded
+from swarmcg.cgroup.protection import PROTECTIONS
+from swarmcg.cgroup.slice import Slice
+from swarmcg.errors import CgroupError, SwarmcgError, UpdateError
+from swarmcg.resources import (
+    COMPANIONS,
+    Abilities,
+    Change,
+    Line,
+    LinuxResources,
+    Plan,
+    changes,
+    check,
+    entry,
+    plan,
+    settled,
+)
+from swarmcg.resources.plan import unenforceable
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["preview", "update"]
+
+_LOG: Final = logging.getLogger("swarmcg")
+_WITHIN_S: Final = 10.0
+"""How long an update waits for others of the same slice: a limit below what is used takes as long as the
+kernel needs to reclaim that.
+"""
+
+
+def update(
+    home: Home,
+    paths: Sequence[str],
+    asked: LinuxResources,
+    *,
+    policy: OnUnenforceable = "refuse",
+    within: float = _WITHIN_S,
+) -> None:
+    """Puts what is asked for in force in every slice of the home that is named by its path, or in none.
+
+    Only fields that are named change. Frozen slices stay frozen. Safe to call from any thread and process;
+    waits at most ``within`` seconds for each of the slices that somebody else changes.
+
+    Raises ResourcesError for what makes no sense on this host or beside what stays in force,
+    UnenforceableError by the policy, UpdateError (a CgroupError) when a slice has ended, the lock was not to be
+    had, or the kernel refused a value: everything written before is put back then.
+    """
+    asked = asked.checked()
+    _refuse_devices(asked)
+    names = sorted(set(paths))  # one order for all who lock several
+    with contextlib.ExitStack() as held:
+        members = [held.enter_context(_locked(home, path, within)) for path in names]
+        abilities = _shared(home.abilities(besides=names), len(names))
+        for member in members:
+            member.weigh(asked, abilities, policy)
+        _carry_out(members)
+
+
+def preview(home: Home, path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
+    """The plan of an update, and what its files show now. Changes nothing, and waits for nobody.
+
+    Raises ResourcesError, and UpdateError when the slice has ended.
+    """
+    asked = asked.checked()
+    with _visited(path) as held:
+        member = _Member(home, held)
+        return member.plan(asked, home.abilities(besides=(path,)))
+
+
+def _refuse_devices(asked: LinuxResources) -> None:
+    for name, part in (("devices", asked.devices), ("network", asked.network)):
+        if part is not None:
+            raise UpdateError(
+                f"{name} cannot be changed while the bot runs",
+                path=name,
+                cause="this version changes files of the slice only",
+                remedy="Leave it out, or start the bot anew with it.",
+            )
+
+
+def _shared(abilities: Abilities, count: int) -> Abilities:
+    """What each of several slices can be given when all ask for the same."""
+    granted = {name: amount // count for name, amount in abilities.granted.items()}
+    return msgspec.structs.replace(abilities, granted=granted)
+
+
+@contextlib.contextmanager
+def _visited(path: str) -> Iterator[Slice]:
+    try:
+        held = Slice.visit(path)
+    except FileNotFoundError:
+        raise _ended(path) from None
+    try:
+        yield held
+    finally:
+        held.close()
+
+
+@contextlib.contextmanager
+def _locked(home: Home, path: str, within: float) -> Iterator["_Member"]:
+    """The slice, while nobody else changes its limits; what a killed update left in it is undone first."""
+    with _visited(path) as held, contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(held.changing(within))
+        except FileNotFoundError:
+            raise _ended(path) from None
+        except BlockingIOError as e:
+            raise UpdateError(
+                "The slice is being changed by somebody else",
+                path=path,
+                errno=e.errno,
+                cause=f"an update has held its lock for {within:.0f} s",
+                remedy="Try again; a limit far below what is used takes the kernel long to reclaim.",
+            ) from None
+        member = _Member(home, held)
+        member.recover()
+        yield member
+
+
+class _Member:
+    """One slice of an update."""
+
+    def __init__(self, home: Home, held: Slice) -> None:
+        self._home: Final = home
+        self._held: Final = held
+        self._recorded = recorded(held)
+        self._before = held.recall("limits")
+        self._plan = Plan()
+        self.path: Final = held.path
+        self.changes: tuple[Change, ...] = ()
+
+    def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
+        """What becomes of every field that is asked for, and what the files show now."""
+        files = frozenset(os.listdir(self.path))
+        abilities = msgspec.structs.replace(abilities, files=files)
+        now: dict[str, str] = {name: self._shown(name) for name in COMPANIONS if name in files}
+        made = plan(asked, abilities, now=now)
+        for step in made.steps:
+            if step.file not in now:
+                with cgroup_errors(f"{step.field} cannot be read", f"{self.path}/{step.file}", step.value):
+                    now[step.file] = self._shown(step.file)
+        check(asked, made, now)
+        return made, now
+
+    def weigh(self, asked: LinuxResources, abilities: Abilities, policy: OnUnenforceable) -> None:
+        """Decides what is to be written. Raises what forbids it; nothing is written yet."""
+        self._plan, now = self.plan(asked, abilities)
+        if self._plan.refused and policy == "refuse":
+            raise unenforceable(self._plan)
+        for row in self._plan.unenforced:
+            _LOG.warning("%s: %s is not in force: %s", self.path, row.field, row.why)
+        weight = self._recorded.limits.get("cpu.weight")
+        self.changes = changes(self._plan, now, weight=weight, page_size=abilities.page_size)
+
+    def announce(self) -> None:
+        """Records how to undo what is about to be written."""
+        lines = [tuple(line) for change in reversed(self.changes) for line in change.undo]
+        if lines:
+            self._held.remember("updating", {"undo": lines, "limits": self._before})
+
+    def recover(self) -> None:
+        """Undoes what an update wrote that was killed before it could finish."""
+        if (told := self._held.recall("updating")) is None:
+            return
+        with (
+            cgroup_errors("What a killed update had written could not be undone", self.path),
+            contextlib.suppress(msgspec.ValidationError),
+        ):
+            left = msgspec.convert(told, _Updating)
+            for line in left.undo:
+                self._put(line)
+            self._before = left.limits
+            self.unrecord()
+        self._recorded = recorded(self._held)
+        self.finish()
+
+    def write(self, change: Change) -> None:
+        """Writes one line and reads it back. Raises CgroupError."""
+        with cgroup_errors(
+            f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
+        ):
+            self._put(Line(change.file, change.value))
+        self._held.confirm(change.field, change.file, change.value)
+
+    def undo(self, change: Change) -> bool:
+        """Puts back what was there before; whether that is so."""
+        if not change.undo:
+            return True  # the undoing of another change brings it back
+        try:
+            for line in change.undo:
+                self._put(line)
+            shown = entry(change.file, change.value, self._shown(change.file))
+        except (OSError, CgroupError):
+            return False
+        return shown == change.now or settled(change.file, change.now, shown)
+
+    def _put(self, line: Line) -> None:
+        if line.file in PROTECTIONS:
+            self._home.protect(self.path, line.file, line.text)
+        else:
+            write_line(f"{self.path}/{line.file}", line.text)
+
+    def record(self) -> None:
+        """Keeps with the slice what is in force by now."""
+        new = {step.file: self._shown(step.file) for step in self._plan.steps}
+        fields = {row.field for row in self._plan.rows}
+        kept = tuple(row for row in self._recorded.unenforced if row.field not in fields)
+        limits = Limits(
+            limits={**self._recorded.limits, **new},
+            unenforced=kept + self._plan.unenforced,
+            updates=self._recorded.updates + 1,
+            updated_at=time.time(),
+        )
+        self._held.remember("limits", msgspec.to_builtins(limits))
+
+    def unrecord(self) -> None:
+        """Brings the record back that was there before."""
+        if self._before is None:
+            self._held.forget("limits")
+        else:
+            self._held.remember("limits", self._before)
+
+    def finish(self) -> None:
+        """Nothing of the update is left to be undone."""
+        self._held.forget("updating")
+
+    def in_force(self) -> dict[str, str]:
+        """What the files of the update show now, by path; none of a slice that is gone."""
+        found = {}
+        for change in self.changes:
+            with contextlib.suppress(OSError):
+                found[f"{self.path}/{change.file}"] = self._shown(change.file)
+        return found
+
+    def _shown(self, file: str) -> str:
+        return read_text(f"{self.path}/{file}")
+
+
+class _Updating(msgspec.Struct, frozen=True):
+    """The attribute that is there while an update writes."""
+
+    undo: tuple[Line, ...]
+    limits: dict[str, Any] | None = None
+
+
+def _carry_out(members: Sequence[_Member]) -> None:
+    """Writes everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
+    done: list[tuple[_Member, Change]] = []
+    try:
+        for member in members:
+            member.announce()
+        for member in members:
+            for change in member.changes:
+                done.append((member, change))
+                member.write(change)
+        for member in members:
+            member.record()
+    except BaseException as e:
+        in_force = _restore(members, done)
+        if in_force or isinstance(e, SwarmcgError | OSError):
+            raise _failed(e, in_force) from e
+        raise
+    for member in members:
+        member.finish()
+
+
+def _restore(members: Sequence[_Member], done: Sequence[tuple[_Member, Change]]) -> dict[str, str]:
+    """Puts every value back, in reverse order; where that fails, what is in force in all files of the update."""
+    stuck = [member for member, change in reversed(done) if not member.undo(change)]
+    for member in members:
+        with contextlib.suppress(OSError):
+            member.unrecord()
+            if member not in stuck:
+                member.finish()
+    if not any(os.path.exists(member.path) for member in stuck):
+        return {}
+    return {path: value for member in members for path, value in member.in_force().items()}
+
+
+def _failed(error: BaseException, in_force: Mapping[str, str]) -> UpdateError:
+    if isinstance(error, CgroupError) and error.path is not None:
+        slice_path = os.path.dirname(error.path)
+        if error.errno in {errno.ENOENT, errno.ENODEV} and not os.path.exists(slice_path):
+            return _ended(slice_path)
+    facts = error.to_dict() if isinstance(error, SwarmcgError) else {}
+    why = facts.get("cause") or (None if facts.get("errno") else str(error) or type(error).__name__)
+    after = (
+        "and earlier values could not all be put back; in force are " + _listed(in_force)
+        if in_force
+        else "every value is as it was before"
+    )
+    return UpdateError(
+        facts.get("what", "The limits could not be changed"),
+        path=facts.get("path"),
+        value=facts.get("value"),
+        errno=facts.get("errno") or (error.errno if isinstance(error, OSError) else None),
+        cause=f"{why}; {after}" if why else after,
+        remedy="Set these files by hand, or end the bot." if in_force else facts.get("remedy"),
+        in_force=in_force,
+    )
+
+
+def _listed(in_force: Mapping[str, str]) -> str:
+    return ", ".join(f"{path} {value!r}" for path, value in in_force.items())
+
+
+def _ended(path: str) -> UpdateError:
+    return UpdateError(
+        "The limits of a bot that has ended cannot be changed",
+        path=path,
+        cause="its slice is gone",
+        remedy="Start it anew with other limits.",
+    )
