@@ -12,7 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from swarmcg.bot import Bot, ExitReport
-from swarmcg.errors import WaitTimeout
+from swarmcg.errors import UpdateError, WaitTimeout
+from swarmcg.resources import LinuxResources
 
 __all__ = [
     "test_a_bot_runs_until_it_is_asked_to_end",
@@ -21,6 +22,7 @@ __all__ = [
     "test_a_smaller_grace_shortens_the_one_that_runs",
     "test_a_terminated_bot_says_so",
     "test_after_the_end_everything_is_harmless",
+    "test_after_the_end_there_is_nothing_to_update",
     "test_asking_again_and_again_sees_the_end",
     "test_every_thread_gets_the_same_report",
     "test_one_that_does_not_hear_is_killed_after_its_grace",
@@ -104,6 +106,16 @@ def test_after_the_end_everything_is_harmless(obedient: Start) -> None:
     bot.drain()
     bot.drain(0)
     assert bot.wait() == bot.wait(0) == report
+
+
+def test_after_the_end_there_is_nothing_to_update(obedient: Start) -> None:
+    """Nobody may think that a limit is in force that is not."""
+    bot = obedient()
+    bot.terminate_or_kill(LONG_S)
+    with pytest.raises(UpdateError) as caught:
+        bot.update(LinuxResources())
+    assert caught.value.remedy
+    assert caught.value.in_force == {}
 
 
 def test_every_thread_gets_the_same_report(obedient: Start) -> None:

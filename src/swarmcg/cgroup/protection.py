@@ -1,5 +1,6 @@
 """memory.low and memory.min: what protects a slice from reclaim counts for no more than every cgroup above it has."""
 
+import contextlib
 import math
 import os
 import sys
@@ -22,7 +23,7 @@ def total(slices: Iterable[str], name: str, *, besides: Collection[str] = ()) ->
     return sum((amount(f"{path}/{name}") for path in slices if path not in besides), 0)
 
 
-def put(home: str | None, slices: Iterable[str], path: str, name: str, value: str) -> None:
+def put(home: str | None, slices: Collection[str], path: str, name: str, value: str) -> None:
     """Gives the slice at ``path`` this much, its home (None: another's, and left alone) the sum of its slices,
     and ``main`` the same as the slice.
 
@@ -42,8 +43,14 @@ def put(home: str | None, slices: Iterable[str], path: str, name: str, value: st
     if home is not None:
         levels.insert(0, (f"{home}/{name}", shown(total(slices, name, besides=(path,)) + wanted)))
     raises = wanted >= amount(own)
-    for file, text in levels if raises else reversed(levels):
-        write_line(file, text)
+    try:
+        for file, text in levels if raises else reversed(levels):
+            write_line(file, text)
+    except OSError:
+        if home is not None:
+            with contextlib.suppress(OSError):
+                write_line(f"{home}/{name}", shown(total(slices, name)))
+        raise
 
 
 def amount(path: str) -> float:

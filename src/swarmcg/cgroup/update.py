@@ -33,7 +33,6 @@ from swarmcg.resources import (
     Plan,
     changes,
     check,
-    entry,
     plan,
     settled,
 )
@@ -207,15 +206,14 @@ class _Member:
 
     def undo(self, change: Change) -> bool:
         """Puts back what was there before; whether that is so."""
-        if not change.undo:
-            return True  # the undoing of another change brings it back
-        try:
+        with contextlib.suppress(
+            OSError, CgroupError
+        ):  # a value that never changed needs no write to be there
             for line in change.undo:
                 self._put(line)
-            shown = entry(change.file, change.value, self._shown(change.file))
-        except (OSError, CgroupError):
-            return False
-        return shown == change.now or settled(change.file, change.now, shown)
+        with contextlib.suppress(OSError):
+            return all(settled(line.file, line.text, self._shown(line.file)) for line in change.undo)
+        return False
 
     def _put(self, line: Line) -> None:
         if line.file in PROTECTIONS:

@@ -120,9 +120,7 @@ def _compare(asked: argparse.Namespace) -> None:
 
 
 def _difference(row: Row, now: Mapping[str, str]) -> Difference:
-    shown = None
-    if row.file in now:
-        shown = entry(row.file, row.value or "", now[row.file])
+    shown = None if row.file is None else _now(row.file, row.value, now)
     return Difference(
         field=row.field,
         file=row.file,
@@ -134,9 +132,16 @@ def _difference(row: Row, now: Mapping[str, str]) -> Difference:
     )
 
 
+def _now(file: str, value: str | None, now: Mapping[str, str]) -> str | None:
+    """What the file shows of that which the value's lines would take the place of."""
+    if value is None or file not in now:
+        return now.get(file)
+    return "\n".join(entry(file, line, now[file]) for line in map(str.strip, value.split("\n")) if line)
+
+
 def _compared_cells(found: Difference) -> tuple[str, ...]:
     state = "yes" if found.enforceable else "no"
-    return found.field, found.file or "-", found.now or "-", _line(found.then), state, found.why
+    return found.field, found.file or "-", _line(found.now), _line(found.then), state, found.why
 
 
 def _print_json(rows: object) -> None:

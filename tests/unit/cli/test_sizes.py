@@ -1,5 +1,5 @@
 import contextlib
-from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -52,10 +52,56 @@ def test_any_text_is_a_size_or_one_error(text: str) -> None:
         assert sizes.size("-m", text) >= 0
 
 
-def test_only_where_it_is_allowed_minus_one_is_no_limit() -> None:
-    assert sizes.size_or_unlimited("--memory-swap", "-1") == -1
+def test_only_where_it_is_allowed_minus_one_or_max_is_no_limit() -> None:
+    for text in ("-1", "max"):
+        assert sizes.memory_or_unlimited("--memory-swap", text) == -1
+        assert sizes.whole_or_unlimited("--pids-limit", text) == -1
+        assert sizes.quota("--cpu-quota", text) == -1
+        assert sizes.cpus("--cpus", text, 100_000) == -1
+        with pytest.raises(UsageError):
+            sizes.memory("--memory-reservation", text)
     with pytest.raises(UsageError):
-        sizes.size_or_unlimited("--memory-swap", "-2")
+        sizes.memory_or_unlimited("--memory-swap", "-2")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("25%", 250), ("100%", 1000), ("0.1%", 1), ("12.55 %", 125), ("512", 512)]
+)
+def test_memory_may_be_a_part_of_the_host_s(monkeypatch: pytest.MonkeyPatch, text: str, size: int) -> None:
+    monkeypatch.setattr(sizes, "host_memory", lambda: 1000)
+    assert sizes.memory("-m", text) == size
+
+
+def test_the_host_s_memory_is_what_the_kernel_says() -> None:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    total = next(line.split()[1] for line in lines if line.startswith("MemTotal"))
+    assert sizes.memory("-m", "100%") == int(total) * 1024
+
+
+@pytest.mark.parametrize("text", ["0%", "101%", "-5%", "%", "1.%", "25%%", "x%"])
+def test_what_is_no_part_of_the_host_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="-m"):
+        sizes.memory("-m", text)
+
+
+def test_a_percentage_of_what_nobody_can_say_is_an_error() -> None:
+    with pytest.raises(UsageError, match="one of a processor or of the whole host"):
+        sizes.cpus("--cpus", "50%", 100_000)
+    with pytest.raises(UsageError, match="no percentage is possible here"):
+        sizes.size("--device-read-bps", "50%")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("50000", 50_000), ("50ms", 50_000), ("0.5ms", 500), ("1s", 1_000_000), ("7us", 7)]
+)
+def test_times_of_the_scheduler(text: str, count: int) -> None:
+    assert sizes.microseconds("--cpu-period", text) == sizes.quota("--cpu-quota", text) == count
+
+
+@pytest.mark.parametrize("text", ["", "1m", "0.5us", "1.5", "x", "-5ms", "max"])
+def test_what_is_no_time_of_the_scheduler_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match="microseconds"):
+        sizes.microseconds("--cpu-period", text)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +124,7 @@ def test_processors_become_a_quota(text: str, quota: int) -> None:
     assert sizes.cpus("--cpus", text, 100_000) == quota
 
 
-@pytest.mark.parametrize("text", ["0.001", "-1", "x", "1,5"])
+@pytest.mark.parametrize("text", ["0.001", "-2", "x", "1,5"])
 def test_what_is_no_number_of_processors_is_an_error(text: str) -> None:
     with pytest.raises(UsageError, match="--cpus"):
         sizes.cpus("--cpus", text, 100_000)
@@ -86,7 +132,6 @@ def test_what_is_no_number_of_processors_is_an_error(text: str) -> None:
 
 def test_numbers() -> None:
     assert sizes.whole("-n", "-1") == -1
-    assert sizes.number("-n", "1.25") == Decimal("1.25")
     for text in ("1.5", "", "x", "1" * 99):
         with pytest.raises(UsageError):
             sizes.whole("-n", text)

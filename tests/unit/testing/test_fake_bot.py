@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from swarmcg.bot import Bot
-from swarmcg.errors import WaitTimeout
+from swarmcg.errors import UpdateError, WaitTimeout
+from swarmcg.resources import LinuxResources, Pids
 from swarmcg.testing import FakeBot
 
 
@@ -139,3 +140,14 @@ def test_many_threads_see_one_end() -> None:
         thread.join(10)
     assert len(reports) == 8
     assert len(set(map(id, reports))) == 1
+
+
+def test_updates_are_remembered_until_the_end() -> None:
+    bot = FakeBot()
+    first, second = LinuxResources(pids=Pids(limit=5)), LinuxResources()
+    bot.update(first)
+    bot.update(second)
+    bot.stop()
+    with pytest.raises(UpdateError):
+        bot.update(first)
+    assert bot.updates == [first, second]
