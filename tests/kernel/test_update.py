@@ -101,7 +101,7 @@ def test_after_any_updates_the_files_are_what_the_model_says(
     for asked in updates:
         after = outcome(expected, asked, weight)
         with contextlib.suppress(SwarmcgError):
-            update(made.home, [path], resources(asked))
+            update([path], resources(asked))
             assert after is not None
         expected = after or expected
         weight = weight if expected["cpu.weight"] == "0" else expected["cpu.weight"]
@@ -140,7 +140,7 @@ def test_64_threads_at_once_never_mix_their_updates(made: Slices) -> None:
 
     def change(k: int) -> None:
         try:
-            update(made.home, [path], resources(tagged(k, nonsense=k % 4 == 0)), within=60)
+            update([path], resources(tagged(k, nonsense=k % 4 == 0)), within=60)
         except UpdateError:
             failed.append(k)
 
@@ -158,14 +158,12 @@ def test_64_threads_at_once_never_mix_their_updates(made: Slices) -> None:
 
 WORKER: Final = """
 import sys
-from swarmcg.cgroup.home import find_home
 from swarmcg.cgroup.update import update
 from swarmcg.errors import UpdateError
 from swarmcg.resources import LinuxResources
-home = find_home(sys.argv[1])
 for line in sys.stdin:
     try:
-        update(home, [sys.argv[2]], LinuxResources.from_json(line), within=60)
+        update([sys.argv[1]], LinuxResources.from_json(line), within=60)
     except UpdateError:
         print("failed", flush=True)
 """
@@ -175,7 +173,7 @@ def test_updates_by_several_processes_never_mix(made: Slices) -> None:
     path = made.one()
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, made.home.path, path],
+            [sys.executable, "-c", WORKER, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -198,18 +196,18 @@ def test_updates_by_several_processes_never_mix(made: Slices) -> None:
 
 def test_a_failure_in_the_middle_of_ten_bots_leaves_all_ten_as_they_were(made: Slices) -> None:
     paths = [made.one(f"bot-{i}") for i in range(10)]
-    update(made.home, paths[:7], resources(tagged(3, nonsense=False)))
+    update(paths[:7], resources(tagged(3, nonsense=False)))
     before = [shown(path) for path in paths]
     records = [recorded(path) for path in paths[:7]]
     with read_only(f"{sorted(paths)[5]}/pids.max"), pytest.raises(UpdateError) as caught:
-        update(made.home, paths, resources(tagged(9, nonsense=False)))
+        update(paths, resources(tagged(9, nonsense=False)))
     assert caught.value.path == f"{sorted(paths)[5]}/pids.max"
     assert caught.value.in_force == {}
     assert [shown(path) for path in paths] == before
     assert [recorded(path) for path in paths[:7]] == records
     with pytest.raises(OSError, match="No data"):
         recorded(paths[8])
-    update(made.home, paths, resources(tagged(9, nonsense=False)))
+    update(paths, resources(tagged(9, nonsense=False)))
     assert [tags(path) for path in paths] == [{9}] * 10
 
 
@@ -218,22 +216,21 @@ def test_ten_fields_are_as_they_were_whichever_of_them_fails(made: Slices, file:
     path = made.one()
     asked = {**tagged(9, nonsense=False)}
     asked["cpu"] = {**asked["cpu"], "shares": 2000}
-    update(made.home, [path], resources(tagged(3, nonsense=False)))
+    update([path], resources(tagged(3, nonsense=False)))
     if file == "cpu.idle":
         asked["cpu"] = {"quota": 9000, "idle": 1}
     before = shown(path)
     with read_only(f"{path}/{file}"), pytest.raises(UpdateError, match="as it was before"):
-        update(made.home, [path], resources(asked))
+        update([path], resources(asked))
     assert shown(path) == before
 
 
 def test_an_updater_that_was_killed_half_way_is_undone_by_the_next(made: Slices) -> None:
     path = made.one()
-    update(made.home, [path], resources(tagged(3, nonsense=False)))
+    update([path], resources(tagged(3, nonsense=False)))
     program = """
 import os, signal, sys
 from swarmcg.cgroup import update as module
-from swarmcg.cgroup.home import find_home
 from swarmcg.resources import LinuxResources
 write, left = module.write_line, [4]
 def dying(path, line):
@@ -242,12 +239,12 @@ def dying(path, line):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, line)
 module.write_line = dying
-module.update(find_home(sys.argv[1]), [sys.argv[2]], LinuxResources.from_json(sys.argv[3]))
+module.update([sys.argv[1]], LinuxResources.from_json(sys.argv[2]))
 """
-    words = [sys.executable, "-c", program, made.home.path, path, json.dumps(tagged(9, nonsense=False))]
+    words = [sys.executable, "-c", program, path, json.dumps(tagged(9, nonsense=False))]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
     assert tags(path) == {3, 9}
-    update(made.home, [path], resources({"pids": {"limit": 3}}))
+    update([path], resources({"pids": {"limit": 3}}))
     assert tags(path) == {3}
     assert recorded(path).updates == 2
 

@@ -28,7 +28,7 @@ from swarmcg.resources import Abilities, Lack
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Home", "find_home", "find_homes", "needs_scope"]
+__all__ = ["Home", "find_home", "find_homes", "home_of", "needs_scope"]
 
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 _TRIES: Final = 16
@@ -301,6 +301,12 @@ def find_homes(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy
         scopes = systemd.manager(mount).scopes()
         homes += [Home(path=path, hierarchy=seen, ours=False) for path in scopes if path != homes[0].path]
     return homes
+
+
+def home_of(held: Slice) -> Home:
+    """The home that a slice was made in, as far as its successor, and whoever changes its limits, needs it."""
+    intent = held.recall("intent") or {}
+    return Home(path=os.path.dirname(held.path), hierarchy=look(), ours=intent.get("ours") is True)
 
 
 def _mount(seen: Hierarchy) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from swarmcg.bot import Row
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.home import Home
-from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import ConfigError, printable
 
 if sys.platform != "linux":
@@ -71,32 +72,26 @@ class _Intent(msgspec.Struct, frozen=True):
     incarnation: str
 
 
-def tenants(home: Home) -> list[Tenant]:
-    """The bots whose main process has been started in this home, by slice; whoever owns them."""
-    found = (_tenant(path) for path in home.slices())
+def tenants(homes: Iterable[Home]) -> list[Tenant]:
+    """The bots whose main process has been started in these homes, by slice; whoever owns them."""
+    found = (_tenant(path) for home in homes for path in home.slices())
     return [tenant for tenant in found if tenant is not None]
 
 
 def _tenant(path: str) -> Tenant | None:
     try:
-        held = Slice.visit(path)
-    except OSError:
-        return None  # it went meanwhile
-    try:
-        intent = msgspec.convert(held.recall("intent"), _Intent)
-        started = held.recall("running") is not None
-    except msgspec.ValidationError:
-        return None
-    finally:
-        held.close()
+        intent = msgspec.convert(recall(path, "intent"), _Intent)
+        started = recall(path, "running") is not None
+    except (FileNotFoundError, msgspec.ValidationError):
+        return None  # it went meanwhile, or tells nothing of itself
     if not started:
         return None  # its limits are still being put in force
     return Tenant(path=path, bot_id=intent.bot_id, incarnation=intent.incarnation)
 
 
-def find(home: Home, wanted: str) -> Tenant:
-    """The one bot that runs under this id or incarnation in the home. Raises ConfigError when none or several do."""
-    running = tenants(home)
+def find(homes: Sequence[Home], wanted: str) -> Tenant:
+    """The one bot that runs under this id or incarnation. Raises ConfigError when none or several do."""
+    running = tenants(homes)
     found = [tenant for tenant in running if wanted in {tenant.bot_id, tenant.incarnation}]
     if len(found) == 1:
         return found[0]
@@ -112,8 +107,8 @@ def find(home: Home, wanted: str) -> Tenant:
     listed = ", ".join(printable(bot_id) for bot_id in ids[:_SHOWN])
     raise ConfigError(
         "No bot of this id runs here",
-        path=home.path,
+        path=homes[0].path,
         value=wanted,
-        cause=f"these run in this home: {listed}{more}" if ids else "no bot runs in this home",
+        cause=f"these run: {listed}{more}" if ids else "no bot runs in any home of this user",
         remedy="Give the id or the incarnation of a running bot, or name another home with --home.",
     )

@@ -130,7 +130,7 @@ class Slice:
 
     def forget(self, name: str) -> None:
         """Drops a part of the state, if it is there. Raises OSError."""
-        for namespace in self._namespaces():
+        for namespace in _namespaces(self.fd):
             try:
                 os.removexattr(self.fd, f"{namespace}.swarmcg.{name}")
             except OSError as e:
@@ -309,13 +309,19 @@ class Slice:
 
 def recall(directory: int | str, name: str) -> dict[str, Any] | None:
     """A part of the state that is kept on a slice, be it held or not, or None. Raises FileNotFoundError."""
-    # User attributes can be written by whoever owns the directory, so only our own count.
-    ours = os.stat(directory).st_uid == os.geteuid()
-    for namespace in ("trusted", "user") if ours else ("trusted",):
+    for namespace in _namespaces(directory):
         with contextlib.suppress(OSError, ValueError):
             found: dict[str, Any] = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
             return found
     return None
+
+
+def _namespaces(directory: int | str) -> tuple[str, ...]:
+    """Where state may be read from: user attributes can be written by whoever owns the directory, so only our own
+    count.
+    """
+    ours = os.stat(directory).st_uid == os.geteuid()
+    return ("trusted", "user") if ours else ("trusted",)
 
 
 class _HomeVanished(Exception):  # noqa: N818  never leaves this room

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import msgspec
 
 from swarmcg.bot import OnUnenforceable
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
-from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.home import Home, home_of
 from swarmcg.cgroup.limits import Limits, recorded
 from swarmcg.cgroup.protection import PROTECTIONS
 from swarmcg.cgroup.slice import Slice
@@ -51,14 +52,13 @@ kernel needs to reclaim that.
 
 
 def update(
-    home: Home,
     paths: Sequence[str],
     asked: LinuxResources,
     *,
     policy: OnUnenforceable = "refuse",
     within: float = _WITHIN_S,
 ) -> None:
-    """Puts what is asked for in force in every slice of the home that is named by its path, or in none.
+    """Puts what is asked for in force in every slice that is named by its path, or in none.
 
     Only fields that are named change. Frozen slices stay frozen. Safe to call from any thread and process;
     waits at most ``within`` seconds for each of the slices that somebody else changes.
@@ -69,24 +69,36 @@ def update(
     """
     asked = asked.checked()
     _refuse_devices(asked)
-    names = sorted(set(paths))  # one order for all who lock several
     with contextlib.ExitStack() as held:
-        members = [held.enter_context(_locked(home, path, within)) for path in names]
-        abilities = _shared(home.abilities(besides=names), len(names))
-        for member in members:
+        # In one order for all who lock several.
+        members = [held.enter_context(_locked(path, within)) for path in sorted(set(paths))]
+        for member, abilities in zip(members, _abilities(members), strict=True):
             member.weigh(asked, abilities, policy)
         _carry_out(members)
 
 
-def preview(home: Home, path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
+def preview(path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
     """The plan of an update, and what its files show now. Changes nothing, and waits for nobody.
 
     Raises ResourcesError, and UpdateError when the slice has ended.
     """
     asked = asked.checked()
-    with _visited(path) as held:
-        member = _Member(home, held)
-        return member.plan(asked, home.abilities(besides=(path,)))
+    with _visited(path) as member:
+        return member.plan(asked, *_abilities([member]))
+
+
+def _abilities(members: Sequence["_Member"]) -> list[Abilities]:
+    """What each of the slices can be given when all ask for the same: those of one home share its protection."""
+    homes = Counter(member.home.path for member in members)
+    paths = [member.path for member in members]
+    found = {member.home.path: member.home for member in members}
+    offered = {path: home.abilities(besides=paths) for path, home in found.items()}
+    return [
+        msgspec.structs.replace(
+            offered[path], granted={name: n // homes[path] for name, n in offered[path].granted.items()}
+        )
+        for path in (member.home.path for member in members)
+    ]
 
 
 def _refuse_devices(asked: LinuxResources) -> None:
@@ -100,32 +112,28 @@ def _refuse_devices(asked: LinuxResources) -> None:
             )
 
 
-def _shared(abilities: Abilities, count: int) -> Abilities:
-    """What each of several slices can be given when all ask for the same."""
-    granted = {name: amount // count for name, amount in abilities.granted.items()}
-    return msgspec.structs.replace(abilities, granted=granted)
-
-
 @contextlib.contextmanager
-def _visited(path: str) -> Iterator[Slice]:
+def _visited(path: str) -> Iterator["_Member"]:
     try:
         held = Slice.visit(path)
     except FileNotFoundError:
         raise _ended(path) from None
     try:
-        yield held
+        yield _Member(home_of(held), held)
+    except FileNotFoundError:
+        if os.path.exists(path):
+            raise
+        raise _ended(path) from None
     finally:
         held.close()
 
 
 @contextlib.contextmanager
-def _locked(home: Home, path: str, within: float) -> Iterator["_Member"]:
+def _locked(path: str, within: float) -> Iterator["_Member"]:
     """The slice, while nobody else changes its limits; what a killed update left in it is undone first."""
-    with _visited(path) as held, contextlib.ExitStack() as lock:
+    with _visited(path) as member, contextlib.ExitStack() as lock:
         try:
-            lock.enter_context(held.changing(within))
-        except FileNotFoundError:
-            raise _ended(path) from None
+            lock.enter_context(member.held.changing(within))
         except BlockingIOError as e:
             raise UpdateError(
                 "The slice is being changed by somebody else",
@@ -134,7 +142,6 @@ def _locked(home: Home, path: str, within: float) -> Iterator["_Member"]:
                 cause=f"an update has held its lock for {within:.0f} s",
                 remedy="Try again; a limit far below what is used takes the kernel long to reclaim.",
             ) from None
-        member = _Member(home, held)
         member.recover()
         yield member
 
@@ -143,13 +150,17 @@ class _Member:
     """One slice of an update."""
 
     def __init__(self, home: Home, held: Slice) -> None:
-        self._home: Final = home
-        self._held: Final = held
-        self._recorded = recorded(held)
-        self._before = held.recall("limits")
+        self.home: Final = home
+        self.held: Final = held
         self._plan = Plan()
         self.path: Final = held.path
         self.changes: tuple[Change, ...] = ()
+        self._look()
+
+    def _look(self) -> None:
+        """Reads what is recorded with the slice; to be done anew under the lock."""
+        self._recorded = recorded(self.held)
+        self._before = self.held.recall("limits")
 
     def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
         """What becomes of every field that is asked for, and what the files show now."""
@@ -178,23 +189,22 @@ class _Member:
         """Records how to undo what is about to be written."""
         lines = [tuple(line) for change in reversed(self.changes) for line in change.undo]
         if lines:
-            self._held.remember("updating", {"undo": lines, "limits": self._before})
+            self.held.remember("updating", {"undo": lines, "limits": self._before})
 
     def recover(self) -> None:
-        """Undoes what an update wrote that was killed before it could finish."""
-        if (told := self._held.recall("updating")) is None:
-            return
-        with (
-            cgroup_errors("What a killed update had written could not be undone", self.path),
-            contextlib.suppress(msgspec.ValidationError),
-        ):
-            left = msgspec.convert(told, _Updating)
-            for line in left.undo:
-                self._put(line)
-            self._before = left.limits
-            self.unrecord()
-        self._recorded = recorded(self._held)
-        self.finish()
+        """Undoes what an update wrote that was killed before it could finish. For whoever just took the lock."""
+        if (told := self.held.recall("updating")) is not None:
+            with (
+                cgroup_errors("What a killed update had written could not be undone", self.path),
+                contextlib.suppress(msgspec.ValidationError),
+            ):
+                left = msgspec.convert(told, _Updating)
+                for line in left.undo:
+                    self._put(line)
+                self._before = left.limits
+                self.unrecord()
+            self.finish()
+        self._look()
 
     def write(self, change: Change) -> None:
         """Writes one line and reads it back. Raises CgroupError."""
@@ -202,7 +212,7 @@ class _Member:
             f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
         ):
             self._put(Line(change.file, change.value))
-        self._held.confirm(change.field, change.file, change.value)
+        self.held.confirm(change.field, change.file, change.value)
 
     def undo(self, change: Change) -> bool:
         """Puts back what was there before; whether that is so."""
@@ -217,7 +227,7 @@ class _Member:
 
     def _put(self, line: Line) -> None:
         if line.file in PROTECTIONS:
-            self._home.protect(self.path, line.file, line.text)
+            self.home.protect(self.path, line.file, line.text)
         else:
             write_line(f"{self.path}/{line.file}", line.text)
 
@@ -232,18 +242,18 @@ class _Member:
             updates=self._recorded.updates + 1,
             updated_at=time.time(),
         )
-        self._held.remember("limits", msgspec.to_builtins(limits))
+        self.held.remember("limits", msgspec.to_builtins(limits))
 
     def unrecord(self) -> None:
         """Brings the record back that was there before."""
         if self._before is None:
-            self._held.forget("limits")
+            self.held.forget("limits")
         else:
-            self._held.remember("limits", self._before)
+            self.held.remember("limits", self._before)
 
     def finish(self) -> None:
         """Nothing of the update is left to be undone."""
-        self._held.forget("updating")
+        self.held.forget("updating")
 
     def in_force(self) -> dict[str, str]:
         """What the files of the update show now, by path; none of a slice that is gone."""

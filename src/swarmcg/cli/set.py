@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.home import find_homes
 from swarmcg.cgroup.limits import find
 from swarmcg.cgroup.update import update
 from swarmcg.cli import flags, options
@@ -40,9 +40,9 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     wanted = _wanted(asked)
-    home = find_home(asked.home, starts=False)
-    paths = [find(home, bot_id).path for bot_id in asked.bots]
-    update(home, paths, wanted, policy=asked.on_unenforceable)
+    homes = find_homes(asked.home)
+    paths = [find(homes, bot_id).path for bot_id in asked.bots]
+    update(paths, wanted, policy=asked.on_unenforceable)
     return 0
 
 

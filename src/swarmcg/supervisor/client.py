@@ -256,7 +256,7 @@ class SupervisedBot:
                 value=repr(resources),
                 remedy="Make them with LinuxResources.from_json(text).",
             )
-        update(self._connection.home, [self.slice], resources, policy=self._policy)
+        update([self.slice], resources, policy=self._policy)
 
     def _outcome(self) -> ExitReport | None:
         with self._lock:

@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 from swarmcg.bot import ExitReport
+from swarmcg.cgroup.home import home_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
 from swarmcg.supervisor.incarnation import Incarnation
-from swarmcg.supervisor.remains import home_of
 from swarmcg.supervisor.service import deafen, end_all
 from swarmcg.supervisor.supervisor import Supervisor
 

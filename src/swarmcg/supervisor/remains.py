@@ -11,7 +11,6 @@ import msgspec
 
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import is_slice_name
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import CgroupError
@@ -21,15 +20,9 @@ from swarmcg.supervisor.incarnation import Intent, Main
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["erase", "exit_of", "home_of", "intent_of", "main_of", "work_directories"]
+__all__ = ["erase", "exit_of", "intent_of", "main_of", "work_directories"]
 
 _ERASE_S: Final = 10.0
-
-
-def home_of(held: Slice) -> Home:
-    """The home that a slice was made in, as far as its successor needs it."""
-    intent = intent_of(held)
-    return Home(path=os.path.dirname(held.path), hierarchy=look(), ours=intent is not None and intent.ours)
 
 
 def intent_of(held: Slice) -> Intent | None:
