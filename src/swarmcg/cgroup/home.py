@@ -47,10 +47,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     ours: bool
     to_come: bool = False
 
-    def abilities(self, *, besides: Collection[str] = ()) -> Abilities:
+    def abilities(self, *, besides: Collection[str] = (), disks: bool = True) -> Abilities:
         """What a slice made here can be given, without changing anything.
 
-        ``besides`` are paths of slices that will be given something else than they have now.
+        ``besides`` are paths of slices that will be given something else than they have now. Without ``disks``
+        nobody looks at them, which is most of the work.
         """
         offered = self._offered()
         return Abilities(
@@ -61,7 +62,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             kernel=_kernel(),
             page_size=os.sysconf("SC_PAGE_SIZE"),
             hugepages=devices.hugepages(),
-            disks=devices.disks(self.hierarchy.mount),
+            disks=devices.disks(self.hierarchy.mount) if disks else None,
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
             granted=self._granted(besides),

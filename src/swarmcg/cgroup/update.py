@@ -72,7 +72,7 @@ def update(
     with contextlib.ExitStack() as held:
         # In one order for all who lock several.
         members = [held.enter_context(_locked(path, within)) for path in sorted(set(paths))]
-        for member, abilities in zip(members, _abilities(members), strict=True):
+        for member, abilities in zip(members, _abilities(members, asked), strict=True):
             member.weigh(asked, abilities, policy)
         _carry_out(members)
 
@@ -84,15 +84,16 @@ def preview(path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
     """
     asked = asked.checked()
     with _visited(path) as member:
-        return member.plan(asked, *_abilities([member]))
+        return member.plan(asked, *_abilities([member], asked))
 
 
-def _abilities(members: Sequence["_Member"]) -> list[Abilities]:
+def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abilities]:
     """What each of the slices can be given when all ask for the same: those of one home share its protection."""
     homes = Counter(member.home.path for member in members)
     paths = [member.path for member in members]
     found = {member.home.path: member.home for member in members}
-    offered = {path: home.abilities(besides=paths) for path, home in found.items()}
+    disks = asked.block_io is not None
+    offered = {path: home.abilities(besides=paths, disks=disks) for path, home in found.items()}
     return [
         msgspec.structs.replace(
             offered[path], granted={name: n // homes[path] for name, n in offered[path].granted.items()}
