@@ -1,14 +1,20 @@
-"""Prints the table of figures: ``python -m benchmarks [limits | start kill imports]``."""
+"""Prints the table of figures: ``python -m benchmarks [limits update | start kill imports]``."""
 
 import argparse
 import os
 import platform
 import sys
 
-from benchmarks import imports, kill, limits, start
+from benchmarks import imports, kill, limits, start, update
 from benchmarks.measuring import Row, table
 
-GROUPS = {"start": start.rows, "kill": kill.rows, "imports": imports.rows, "limits": limits.rows}
+GROUPS = {
+    "start": start.rows,
+    "kill": kill.rows,
+    "imports": imports.rows,
+    "limits": limits.rows,
+    "update": update.rows,
+}
 ON_ANY_HOST = ("start", "kill", "imports")
 
 

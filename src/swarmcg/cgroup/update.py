@@ -156,6 +156,7 @@ class _Member:
         self._plan = Plan()
         self.path: Final = held.path
         self.changes: tuple[Change, ...] = ()
+        self._written: Final[dict[str, str]] = {}
         self._look()
 
     def _look(self) -> None:
@@ -213,7 +214,7 @@ class _Member:
             f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
         ):
             self._put(Line(change.file, change.value))
-        self.held.confirm(change.field, change.file, change.value)
+        self._written[change.file] = self.held.confirm(change.field, change.file, change.value)
 
     def undo(self, change: Change) -> bool:
         """Puts back what was there before; whether that is so."""
@@ -234,7 +235,8 @@ class _Member:
 
     def record(self) -> None:
         """Keeps with the slice what is in force by now."""
-        new = {step.file: self._shown(step.file) for step in self._plan.steps}
+        untouched = {step.file for step in self._plan.steps} - self._written.keys()
+        new = self._written | {file: self._shown(file) for file in untouched}
         fields = {row.field for row in self._plan.rows}
         kept = tuple(row for row in self._recorded.unenforced if row.field not in fields)
         limits = Limits(

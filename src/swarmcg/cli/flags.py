@@ -137,7 +137,16 @@ def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxRes
 
 
 def changes(asked: argparse.Namespace, base: LinuxResources) -> LinuxResources:
-    """What the flags ask for on top of ``base``, for a slice that runs already: nothing is implied."""
+    """What the flags ask for on top of ``base``, for a slice that runs already: nothing is implied.
+
+    Raises UsageError, also for what cannot be changed while a bot runs, or ResourcesError with the field.
+    """
+    if network.bandwidth(asked) is not None:
+        raise UsageError(
+            "Bandwidth cannot be changed while the bot runs",
+            cause="--egress-bps, --ingress-bps and --network-interface are for its start",
+            remedy="Leave them out, or start the bot anew with them.",
+        )
     return _made(_parts(asked), asked, base)
 
 
