@@ -29,7 +29,8 @@ def add_policy(parser: Parser) -> None:
 
 def add_unenforceable(parser: Parser, text: str) -> None:
     """What happens when a limit cannot be had."""
-    parser.add_argument("--on-unenforceable", choices=("refuse", "report"), default=default_policy(), help=text
+    parser.add_argument(
+        "--on-unenforceable", choices=("refuse", "report"), default=default_policy(), help=text
     )
 
 

@@ -8,11 +8,21 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from swarmcg.bot import ExitReport, check_grace
+from swarmcg.bot import ExitReport, Resources, check_grace
 from swarmcg.elsewhere.journal import Journal
+from swarmcg.elsewhere.limits import refusal, unenforced
 from swarmcg.elsewhere.walk import Acts, Life, Walk
-from swarmcg.errors import OwnerLostError, StateError, StuckError, SwarmcgError, WaitTimeout
+from swarmcg.errors import (
+    ConfigError,
+    OwnerLostError,
+    StateError,
+    StuckError,
+    SwarmcgError,
+    UpdateError,
+    WaitTimeout,
+)
 from swarmcg.report_file import write_report
+from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.drain import drain_file, remove_drain_file
 
 __all__ = ["TreeBot"]
@@ -94,6 +104,28 @@ class TreeBot:
                 self._outcome()
             elif self._stuck is not None:
                 raise self._stuck
+
+    def update(self, resources: Resources) -> None:
+        """Changes nothing, since nothing can be limited here, and says so: raises UnenforceableError where the
+        policy is to refuse that, else the limits are reported as not in force.
+
+        Raises UpdateError after the end, ResourcesError for what makes no sense.
+        """
+        if not isinstance(resources, LinuxResources):
+            raise ConfigError("The resources are no LinuxResources", value=repr(resources))
+        rows = unenforced(resources)
+        if rows and self._life.launch.on_unenforceable == "refuse":
+            raise refusal(rows)
+        fields = {row.field for row in rows}
+        with self._changed:
+            if self._is_over():
+                raise UpdateError(
+                    "The limits of a bot that has ended cannot be changed",
+                    value=self.bot_id,
+                    remedy="Start it anew with other limits.",
+                )
+            kept = tuple(row for row in self._walk.unenforced if row.field not in fields)
+            self._walk.unenforced = kept + rows
 
     def _is_over(self) -> bool:
         return self._report is not None or self._lost is not None

@@ -47,13 +47,15 @@ class Life(NamedTuple):
 class Walk:
     """For the one thread that walks; ``ladder`` may be asked through :meth:`act` only.
 
-    ``stuck`` is told of processes that survive the kill, ``finish`` of the end, once.
+    ``stuck`` is told of processes that survive the kill, ``finish`` of the end, once. ``unenforced`` are the rows
+    for the report; whoever holds the bot's lock may put others in their place.
     """
 
     def __init__(
         self, life: Life, *, stuck: Callable[[StuckError], None], finish: Callable[[ExitReport], None]
     ) -> None:
         self._life: Final = life
+        self.unenforced = life.unenforced
         self._tell_stuck: Final = stuck
         self._tell_finish: Final = finish
         self.ladder: Final = Ladder(life.launch.grace, can_kill=True)
@@ -181,7 +183,7 @@ class Walk:
                 started_at=_rfc3339(life.at),
                 duration_s=round(self._ended - life.monotonic, 6),
                 leftovers=Leftovers(count=count, names=tuple(sorted(names)[:_NAMES])),
-                unenforced=life.unenforced,
+                unenforced=self.unenforced,
             )
         )
 

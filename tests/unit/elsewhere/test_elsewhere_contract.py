@@ -23,7 +23,7 @@ from swarmcg.errors import (
     UnenforceableError,
     WaitTimeout,
 )
-from swarmcg.resources import LinuxResources
+from swarmcg.resources import LinuxResources, Memory
 from swarmcg.supervisor.launch import Launch
 from tests.contract.bots import *  # noqa: F403  its tests are collected here
 
@@ -293,3 +293,16 @@ def test_an_operator_s_patience(started: Started) -> None:
         bot.terminate_or_kill(-1)
     with pytest.raises(ConfigError):
         bot.drain(float("nan"))
+
+
+def test_an_update_is_refused_or_reported_as_a_start_is(started: Started) -> None:
+    strict = started.sh(OBEDIENT, on_unenforceable="refuse")
+    with pytest.raises(UnenforceableError, match=r"pids\.limit"):
+        strict.update(LIMITS)
+    loose = started.sh(OBEDIENT, resources=LinuxResources(memory=Memory(limit=5)))
+    loose.update(LIMITS)
+    loose.terminate(0)
+    strict.terminate(0)
+    assert strict.wait(SOON_S).unenforced == ()
+    reported = {row.field: row.value for row in loose.wait(SOON_S).unenforced}
+    assert reported == {"memory.limit": "1048576", "pids.limit": "5"}
