@@ -125,8 +125,8 @@ _NO_NFTABLES: Final = Lack(
 _LACKS: Final = {
     errno.EPERM: Lack("this user may not change the packet filter", "Run as root (CAP_NET_ADMIN)."),
     errno.EOPNOTSUPP: Lack(
-        "the kernel cannot tell packets by their cgroup",
-        "Use Linux 5.13 or later with CONFIG_NFT_SOCKET and CONFIG_SOCK_CGROUP_DATA.",
+        "the kernel cannot tell packets by their cgroup, or has no tables of the family inet",
+        "Use Linux 5.13 or later with CONFIG_NF_TABLES_INET, CONFIG_NFT_SOCKET and CONFIG_SOCK_CGROUP_DATA.",
     ),
 }
 
