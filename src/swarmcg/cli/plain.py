@@ -29,9 +29,7 @@ class Watch:
 
     def until_end(self) -> ExitReport:
         """The bot's report. Raises what its ``wait`` raises."""
-        while True:
-            with contextlib.suppress(WaitTimeout):
-                return self._bot.wait(_WAKE_S)
+        return _until_end(self._bot)
 
     def _heed(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -48,15 +46,14 @@ def run_command(
     be kept.
     """
     engine = Engine(home, enter_home=True)
-    ending = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in ending:
-        signal.signal(number, _wait_for_start)
+    foreground = _Foreground()
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, foreground.heed)
     try:
         bot = engine.start(launch, argv, env, cwd=cwd, stdio=(0, 1, 2))
-        foreground = _Foreground(bot)
-        for number in ending:
-            signal.signal(number, foreground.heed)
-        report = foreground.until_end()
+        foreground.follow(bot)
+        report = _until_end(bot)
     finally:
         engine.close()
     if bot.trouble is not None:
@@ -64,28 +61,33 @@ def run_command(
     return report
 
 
-def _wait_for_start(number: int, frame: FrameType | None) -> None:
-    """The start takes milliseconds; a signal that comes in them is as one that came before."""
-    del frame
-    raise SystemExit(128 + number)
+def _until_end(bot: StartedBot) -> ExitReport:
+    while True:
+        with contextlib.suppress(WaitTimeout):
+            return bot.wait(_WAKE_S)
 
 
 class _Foreground:
     """A command of ours: what ends us ends it by the ladder, and a second time at once."""
 
-    def __init__(self, bot: StartedBot) -> None:
-        self._bot: Final = bot
-        self._stopping = False
+    def __init__(self) -> None:
+        self._bot: StartedBot | None = None
+        self._orders = 0
+        self._given = 0
+
+    def follow(self, bot: StartedBot) -> None:
+        """The command runs; what came before is obeyed now."""
+        self._bot = bot
+        self._obey()
 
     def heed(self, number: int, frame: FrameType | None) -> None:
         """A signal arrived."""
         del frame
         if number != signal.SIGINT:
-            self._bot.terminate(0 if self._stopping else None)
-            self._stopping = True
+            self._orders += 1
+            self._obey()
 
-    def until_end(self) -> ExitReport:
-        """The command's report."""
-        while True:
-            with contextlib.suppress(WaitTimeout):
-                return self._bot.wait(_WAKE_S)
+    def _obey(self) -> None:
+        while self._bot is not None and self._given < self._orders:
+            self._given += 1
+            self._bot.terminate(None if self._given == 1 else 0)

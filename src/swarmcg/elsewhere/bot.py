@@ -59,7 +59,7 @@ class TreeBot:
 
     def begin(self) -> None:
         """Starts the two threads; called once."""
-        for name, work in (("wait for", self._await_main), ("walk the ladder of", self._walk_down)):
+        for name, work in (("walk the ladder of", self._walk_down), ("wait for", self._await_main)):
             threading.Thread(target=work, name=f"{name} {self.bot_id!r}", daemon=True).start()
 
     def wait(self, timeout: float | None = None) -> ExitReport:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from swarmcg.bot import Row
@@ -62,15 +62,19 @@ class Engine:
         _check_drain(launch)
         journal = Journal(places().reports)
         journal.check()
-        with self._lock:
-            self.check_open()
-            life = _born(launch, argv, env, cwd=cwd, stdio=stdio, rows=rows)
-            bot = TreeBot(life, journal, self._forget)
-            if not self._bots:
-                atexit.register(self.close)
-            self._bots.add(bot)
-            bot.begin()
-        return bot
+
+        def begin() -> TreeBot:
+            with self._lock:
+                self.check_open()
+                life = _born(launch, argv, env, cwd=cwd, stdio=stdio, rows=rows)
+                bot = TreeBot(life, journal, self._forget)
+                if not self._bots:
+                    atexit.register(self.close)
+                self._bots.add(bot)
+                bot.begin()
+            return bot
+
+        return _undisturbed(begin)
 
     def close(self) -> None:
         """Ends all of its bots by the ladder; blocks for at most their grace periods."""
@@ -90,6 +94,25 @@ class Engine:
                 atexit.unregister(self.close)
 
 
+def _undisturbed(work: Callable[[], TreeBot]) -> TreeBot:
+    """Does it in a thread of its own, where no handler of a signal can raise in the midst of it."""
+    outcome: list[TreeBot | BaseException] = []
+
+    def do() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as e:  # noqa: BLE001  raised again in the caller's thread
+            outcome.append(e)
+
+    thread = threading.Thread(target=do, name="start a bot")
+    thread.start()
+    thread.join()
+    (made,) = outcome
+    if isinstance(made, BaseException):
+        raise made
+    return made
+
+
 def _allowed(launch: Launch) -> tuple[Row, ...]:
     """What will be reported as not enforced. Raises UnenforceableError where the policy is to refuse that."""
     rows = unenforced(launch.resources, launch.bandwidth)
@@ -100,7 +123,7 @@ def _allowed(launch: Launch) -> tuple[Row, ...]:
 
 
 def _check_drain(launch: Launch) -> None:
-    if sys.platform == "win32" and launch.drain == "sigterm":
+    if sys.platform == "win32" and launch.service and launch.drain == "sigterm":
         raise ConfigError(
             "Windows has no signal to drain a bot by",
             value=launch.drain,
