@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -86,7 +87,31 @@ def test_a_closed_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["doctor"]) == 1
 
 
-@pytest.mark.usefixtures("told")
-def test_elsewhere_there_is_nothing_to_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert main(["doctor", "--self-test", "--home", "x"]) == 0
+ELSEWHERE = """
+import importlib.abc, json, subprocess, sys, tempfile
+
+class Nowhere(importlib.abc.MetaPathFinder):  # what the platform lacks
+    def find_spec(self, name, path, target=None):
+        if name in {"fcntl", "grp", "pwd", "resource", "termios"} or name.startswith("swarmcg.cgroup"):
+            raise ModuleNotFoundError(name)
+
+from importlib import metadata
+sys.platform = sys.argv[1]
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules.pop(name, None)
+sys.meta_path.insert(0, Nowhere())
+from swarmcg.cli.main import main
+sys.exit(main(["doctor", "--json", "--self-test"]))
+"""
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_it_says_what_that_means(platform: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, platform], check=False, capture_output=True, text=True
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    found = {check["check"]: check for check in json.loads(done.stdout)}
+    assert {"python", "packages", "place.state", "place.runtime", "place.cache"} < found.keys()
+    assert found["platform"]["why"].startswith(f"{platform} has no cgroups")
+    assert (found["platform"]["state"], found["selftest.start"]["state"]) == ("warn", "warn")
