@@ -32,24 +32,25 @@ _SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signa
 class Lab:
     """Starts canaries in a home, and in the end leaves nothing of them, however the block is left. For one thread.
 
-    The home is found as ``swarmcg bot`` finds it, except that a scope of systemd is the supervisor's alone. Raises
-    HomeError when there is none.
+    The home is found as ``swarmcg bot`` finds it, except that a scope of systemd is the supervisor's alone. Entering
+    raises HomeError when there is none.
     """
 
     def __init__(self, home: str | None) -> None:
+        self.slices: Final[list[str]] = []
+        self.ended: Final[list[ExitReport]] = []
+        self._home: Final = home
         self._stack: Final = contextlib.ExitStack()
-        found = None if needs_scope(home) else find_home(home, enter=True)
+
+    def __enter__(self) -> Self:
+        found = None if needs_scope(self._home) else find_home(self._home, enter=True)
         place = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmcg-doctor-"))
-        self._journal: Final = f"{place}/reports.jsonl"
+        self._journal = f"{place}/reports.jsonl"
         try:
-            self._connection: Final = Connection(found, self._journal)
+            self._connection = Connection(found, self._journal)
         except BaseException:
             self._stack.close()
             raise
-        self.slices: Final[list[str]] = []
-        self.ended: Final[list[ExitReport]] = []
-
-    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -44,21 +44,27 @@ def self_test(home: str | None = None) -> list[Check]:
     delegated.
     """
     checks: list[Check] = []
+    lab = Lab(home)
     try:
-        with _interruptible(), Lab(home) as lab:
+        with _interruptible(), lab:
             for check, prove in _PROOFS.items():
                 checks += _outcome(check, prove, lab)
-            checks += _leftovers(lab)
+            checks.append(_reported(lab))
     except LateError:
-        why = f"not done within {_WITHIN_S:.0f} s; all that was started has been ended"
-        checks.append(fail("selftest.time", why, "Run it again when the host is less busy."))
+        checks.append(
+            fail(
+                "selftest.time",
+                f"not done within {_WITHIN_S:.0f} s",
+                "Run it again when the host is less busy.",
+            )
+        )
     except SwarmcgError as e:
         checks.append(_refused("selftest.start", e))
     except OSError as e:
         checks.append(
             fail("selftest.start", f"no canary can be started: {e}", "Mend that, and run it again.")
         )
-    return checks
+    return checks + _gone(lab)
 
 
 @contextlib.contextmanager
@@ -210,17 +216,19 @@ def judge_hungry(eaten: int, report: ExitReport) -> Check:
     return ok("selftest.memory", f"{limit} the canary was killed after {eaten >> 20} MiB, as {evidence}")
 
 
-def _leftovers(lab: Lab) -> Iterator[Check]:
-    left, unreported = lab.left(), lab.unreported()
-    if left:
-        yield fail("selftest.gone", f"still there: {', '.join(left)}", "swarmcg clean --yes")
-    else:
-        yield ok("selftest.gone", f"all {len(lab.slices)} slices are removed")
+def _reported(lab: Lab) -> Check:
+    unreported = lab.unreported()
     if unreported or not lab.ended:
         why = f"no report of {', '.join(unreported) or 'any canary'} in the journal"
-        yield fail("selftest.reports", why, _DISPROVED)
-    else:
-        yield ok("selftest.reports", f"all {len(lab.ended)} ends were reported in the journal")
+        return fail("selftest.reports", why, _DISPROVED)
+    return ok("selftest.reports", f"all {len(lab.ended)} ends were reported in the journal")
+
+
+def _gone(lab: Lab) -> list[Check]:
+    """To be asked when the lab is closed."""
+    if left := lab.left():
+        return [fail("selftest.gone", f"still there: {', '.join(left)}", "swarmcg clean --yes")]
+    return [ok("selftest.gone", f"all {len(lab.slices)} slices are removed")] if lab.slices else []
 
 
 _PROOFS: Final[dict[str, Prove]] = {
