@@ -71,6 +71,7 @@ def test_a_host_of_systemd_can_be_worked_on() -> None:
     assert "bots-unit" in found
 
 
+@pytest.mark.full
 def test_the_canaries_prove_every_promise_in_a_scope_that_is_gone_afterwards() -> None:
     assert proofs(told("--self-test")) == ALL_PROVEN
     assert list(HIERARCHY.glob("system.slice/swarmcg-*.scope")) == []
@@ -83,6 +84,7 @@ def test_the_canaries_prove_every_promise_to_an_ordinary_user() -> None:
     assert list(HIERARCHY.glob(f"user.slice/user-{LAB}.slice/user@{LAB}.service/app.slice/swarmcg-*")) == []
 
 
+@pytest.mark.full
 def test_huge_pages_are_not_systemd_s_to_hand_down_and_the_cure_does_it() -> None:
     found = told()["controller.hugetlb"]
     assert (found.state, "systemd does not manage it" in found.why) == ("warn", True)
@@ -107,6 +109,7 @@ def scheduler(scratch_disk: Path) -> Iterator[Path]:
     file.write_text(before)
 
 
+@pytest.mark.full
 def test_a_disk_without_bfq_and_its_cure(scratch_disk: Path, scheduler: Path) -> None:
     name = f"disk.{scratch_disk.name}"
     found = told()[name]
@@ -116,6 +119,7 @@ def test_a_disk_without_bfq_and_its_cure(scratch_disk: Path, scheduler: Path) ->
     assert told()[name].why == "weights are heeded, by BFQ"
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("scheduler")
 def test_a_disk_with_io_cost(scratch_disk: Path) -> None:
     number = os.stat(scratch_disk).st_rdev
@@ -128,6 +132,7 @@ def test_a_disk_with_io_cost(scratch_disk: Path) -> None:
         qos.write_text(f"{disk} enable=0")
 
 
+@pytest.mark.full
 def test_what_a_stock_user_manager_was_not_given() -> None:
     found = told_lab()
     assert (
@@ -153,6 +158,7 @@ def test_the_drop_in_that_is_named_gives_the_user_manager_everything() -> None:
     assert told_lab()["user-manager"].state == "warn"
 
 
+@pytest.mark.full
 def test_a_user_who_has_no_manager() -> None:
     nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "env", "HOME=/nonexistent")
     found = told(before=nobody)["user-manager"]
