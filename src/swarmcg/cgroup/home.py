@@ -65,7 +65,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             disks=devices.disks(self.hierarchy.mount) if disks else None,
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
-            granted=self._granted(besides),
+            granted=self.granted(besides=besides),
         )
 
     def _source(self) -> str:
@@ -122,7 +122,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return read_text(f"{self._source()}/{name}") or None
         return None
 
-    def _granted(self, besides: Collection[str]) -> Mapping[str, int]:
+    def granted(self, *, besides: Collection[str] = ()) -> Mapping[str, int]:
         """What every cgroup from the top down to the home grants of memory.low and memory.min, less what its
         slices have of that: beyond the sum the kernel gives each of them only a part.
 
@@ -217,7 +217,8 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     def protect(self, path: str, name: str, value: str) -> None:
         """Gives a slice memory.low or memory.min, and every level of ours what that takes to count.
 
-        Raises OSError when the kernel refuses, CgroupError when somebody holds the home's lock for too long.
+        Raises OSError when the kernel refuses, CgroupError when somebody holds the home's lock for too long, or has
+        taken what was left of another's home since the plan was made.
         """
         with contextlib.ExitStack() as lock:
             try:
@@ -227,7 +228,21 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 raise CgroupError(
                     "The home is in use", path=self.path, cause=cause, remedy="Try again."
                 ) from e
+            self._check_granted(path, name, value)
             protection.put(self.path if self.ours else None, self.slices(), path, name, value)
+
+    def _check_granted(self, path: str, name: str, value: str) -> None:
+        left = self.granted(besides=(path,)).get(name)
+        wanted = protection.wanted(value)
+        if left is None or wanted is None or wanted <= max(left, protection.amount(f"{path}/{name}")):
+            return
+        raise CgroupError(
+            f"{name} cannot be given to the slice",
+            path=self.path,
+            value=value,
+            cause=f"the home has {left} bytes left of it beside its other slices",
+            remedy=f"Raise {name} of the home and of every cgroup above it, or ask for less.",
+        )
 
     def settle(self) -> None:
         """After a slice went: takes its memory protection back, or removes a home of ours that is empty."""

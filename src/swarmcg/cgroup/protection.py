@@ -13,7 +13,7 @@ from swarmcg.resources import quantity
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["PROTECTIONS", "amount", "put", "shown", "total"]
+__all__ = ["PROTECTIONS", "amount", "put", "shown", "total", "wanted"]
 
 PROTECTIONS: Final = ("memory.low", "memory.min")
 
@@ -31,8 +31,8 @@ def put(home: str | None, slices: Collection[str], path: str, name: str, value: 
     than what is above has. For whoever holds the home's lock. Raises OSError.
     """
     own, main = f"{path}/{name}", f"{path}/main/{name}"
-    wanted = math.inf if value == "max" else quantity.size(value)
-    if wanted is None:  # for the kernel to refuse
+    asked = wanted(value)
+    if asked is None:  # for the kernel to refuse
         write_line(own, value)
         return
     levels = [(own, value)]
@@ -41,8 +41,8 @@ def put(home: str | None, slices: Collection[str], path: str, name: str, value: 
     if os.path.exists(main):
         levels.append((main, value))
     if home is not None:
-        levels.insert(0, (f"{home}/{name}", shown(total(slices, name, besides=(path,)) + wanted)))
-    raises = wanted >= amount(own)
+        levels.insert(0, (f"{home}/{name}", shown(total(slices, name, besides=(path,)) + asked)))
+    raises = asked >= amount(own)
     try:
         for file, text in levels if raises else reversed(levels):
             write_line(file, text)
@@ -51,6 +51,11 @@ def put(home: str | None, slices: Collection[str], path: str, name: str, value: 
             with contextlib.suppress(OSError):
                 write_line(f"{home}/{name}", shown(total(slices, name)))
         raise
+
+
+def wanted(value: str) -> float | None:
+    """The bytes that a value asks for; None for one that the kernel will refuse."""
+    return math.inf if value == "max" else quantity.size(value)
 
 
 def amount(path: str) -> float:
@@ -62,6 +67,6 @@ def amount(path: str) -> float:
     return math.inf if text == "max" else int(text)
 
 
-def shown(wanted: float) -> str:
+def shown(sum_: float) -> str:
     """The amount as the kernel takes it."""
-    return "max" if math.isinf(wanted) else str(int(wanted))
+    return "max" if math.isinf(sum_) else str(int(sum_))

@@ -136,7 +136,8 @@ class Supervisor:
         """
         if self._abilities is None:
             self._abilities = self.home.prepare()
-        abilities = self._abilities
+        # Anew each time, since other slices have come and gone.
+        abilities = msgspec.structs.replace(self._abilities, granted=self.home.granted())
         if limits_packets(launch.resources, launch.bandwidth):
             # Anew each time: interfaces come and go, and their qdiscs change hands.
             abilities = msgspec.structs.replace(abilities, network=network.probe())

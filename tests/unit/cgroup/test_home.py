@@ -10,7 +10,7 @@ from swarmcg.cgroup import home as home_module, systemd
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home, find_home, find_homes, needs_scope
 from swarmcg.cgroup.systemd import Manager
-from swarmcg.errors import HomeError
+from swarmcg.errors import CgroupError, HomeError
 
 
 @pytest.fixture
@@ -220,3 +220,18 @@ def test_protection_is_granted_by_the_least_of_the_ancestors(host: Hierarchy) ->
     (top / "a" / "memory.min").write_text("max")
     found = Home(path=str(top / "a" / "b"), hierarchy=host, ours=False).abilities()
     assert found.granted == {"memory.low": 100}
+
+
+def test_who_comes_second_is_not_given_what_the_first_one_took(host: Hierarchy) -> None:
+    """The plan was made before; the home's lock is held by now."""
+    home = Home(path=f"{host.mount}/own", hierarchy=host, ours=False)
+    one, two = (f"{home.path}/{name}.0123456789abcdef" for name in ("one", "two"))
+    for path, low in ((home.path, 100), (one, 60), (two, 0)):
+        os.makedirs(path, exist_ok=True)
+        Path(path, "memory.low").write_text(str(low))
+    with pytest.raises(CgroupError, match="40 bytes left"):
+        home.protect(two, "memory.low", "41")
+    assert Path(two, "memory.low").read_text() == "0"
+    home.protect(two, "memory.low", "40")
+    assert Path(two, "memory.low").read_text() == "40"
+    home.protect(one, "memory.low", "60")
