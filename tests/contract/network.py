@@ -19,14 +19,27 @@ from pyroute2 import IPRoute
 
 from swarmcg.bot import Bandwidth
 from swarmcg.cgroup import network
-from swarmcg.errors import NetworkError, UnenforceableError
-from swarmcg.resources import LinuxResources, Marking, NetworkPlan, Rate
+from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.update import update
+from swarmcg.errors import NetworkError, UnenforceableError, UpdateError
+from swarmcg.resources import LinuxResources, Marking, Network, NetworkPlan, Rate
 from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.supervisor.launch import Launch
 from tests import cgroups
 from tests.host.command import Command, line
 from tests.host.engine import Engine, reports, slices, until
-from tests.host.lan import CABLE, SECOND, Lan, classes, lan, operators_classes, received, roots, tables
+from tests.host.lan import (
+    CABLE,
+    SECOND,
+    Lan,
+    classes,
+    lan,
+    operators_classes,
+    priorities,
+    received,
+    roots,
+    tables,
+)
 
 RATE: Final = 1_000_000
 """Bytes a second: little enough for a busy machine."""
@@ -222,6 +235,66 @@ def test_packets_get_the_priority_of_the_interface_that_they_leave_through(
                     "network.priorities[0]": f"{CABLE} 65552",
                     "network.priorities[1]": f"{SECOND} 65568",
                 }
+
+
+def test_a_class_changes_while_the_bot_runs_and_goes(engine: Engine, cable: Lan) -> None:
+    with operators_classes(CABLE, 0x10, 0x20), cable.listen() as server:
+        bot = sender(engine, server, resources=oci(classID=0x10010))
+        with server.accept()[0] as sock:
+            for asked, minor in ((0x10020, "1:20"), (0x10010, "1:10")):
+                bot.update(LinuxResources(network=Network(class_id=asked)))
+                before = classes()[minor]
+                while classes()[minor] < before + RATE:
+                    assert sock.recv(1 << 18)
+            bot.update(LinuxResources(network=Network(class_id=0)))
+            assert tables() == []
+        bot.terminate_or_kill(0)
+        assert bot.wait(30).limits == {}
+
+
+def test_an_update_that_fails_leaves_the_packet_rules_as_they_were(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bot = engine.start("sleep", "1000", resources=oci(classID=5))
+    both = LinuxResources(network=Network(class_id=6), unified={"cgroup.max.depth": "7"})
+    install = network.install
+
+    def fail(rules: NetworkPlan, path: str) -> None:
+        patched.undo()
+        install(rules, path)
+        raise NetworkError("The packet rules could not be read back")
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(UpdateError, match="every value is as it was before"),
+    ):
+        patched.setattr(network, "install", fail)
+        update([bot.slice], both)
+    assert marked(bot) == 5
+    assert Path(bot.slice, "cgroup.max.depth").read_text() == "max\n"
+    update([bot.slice], both)
+    assert marked(bot) == 6
+    bot.terminate_or_kill(0)
+    assert bot.wait(30).limits == {"cgroup.max.depth": "7", "network.classID": "0:6"}
+
+
+def test_an_updater_that_was_killed_is_undone_by_the_next(engine: Engine) -> None:
+    bot = engine.start("sleep", "1000", resources=oci(classID=5))
+    with contextlib.closing(Slice.visit(bot.slice)) as held:
+        before = held.recall("network")
+        held.remember("updating", {"undo": [], "limits": None, "packets": before, "refilters": True})
+        held.filter(NetworkPlan(markings=(Marking(6),), limits={"network.classID": "0:6"}))
+    assert marked(bot) == 6
+    update([bot.slice], LinuxResources(unified={"cgroup.max.depth": "7"}))
+    assert marked(bot) == 5
+    bot.terminate_or_kill(0)
+    assert bot.wait(30).limits == {"cgroup.max.depth": "7", "network.classID": "0:5"}
+
+
+def marked(bot: SupervisedBot) -> int:
+    """The one priority that packets of the bot get."""
+    (priority,) = priorities(f"swarmcg-{bot.incarnation}")
+    return priority
 
 
 def test_a_root_qdisc_that_is_anothers_is_refused_and_left_as_it_is(engine: Engine) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -93,6 +94,19 @@ def tables() -> list[str]:
     """The tables of nftables here, by pyroute2 as it is."""
     with NFTables(nfgen_family=1) as nft:
         return [table.get_attr("NFTA_TABLE_NAME") for table in nft.get_tables()]
+
+
+def priorities(table: str) -> list[int]:
+    """The numbers that a table's rules put into registers."""
+    with NFTables(nfgen_family=1) as nft:
+        rules = [rule for rule in nft.get_rules() if rule.get_attr("NFTA_RULE_TABLE") == table]
+    said = (e for rule in rules for e in rule.get_attr("NFTA_RULE_EXPRESSIONS"))
+    values = [
+        e.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_IMMEDIATE_DATA").get_attr("NFTA_DATA_VALUE")
+        for e in said
+        if e.get_attr("NFTA_EXPR_NAME") == "immediate"
+    ]
+    return [int.from_bytes(value, sys.byteorder) for value in values if value is not None]
 
 
 def roots(name: str = CABLE) -> list[str]:

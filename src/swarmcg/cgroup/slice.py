@@ -18,6 +18,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import msgspec
+
 from swarmcg.cgroup import network
 from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
@@ -148,12 +150,29 @@ class Slice:
         the slice.
         """
         limits = {step.file: self._write(step) for step in plan.steps}
-        return limits | self._filter(plan.network) if plan.network is not None else limits
+        if plan.network is not None:
+            self.filter(plan.network)
+            limits |= plan.network.limits
+        return limits
 
-    def _filter(self, rules: NetworkPlan) -> dict[str, str]:
+    def filter(self, rules: NetworkPlan | None) -> None:
+        """Puts exactly these packet rules in force and reads them back, or none. Raises CgroupError; then the
+        earlier rules are in force, or none.
+        """
         with cgroup_errors("The packet rules could not be recorded", self.path):
-            self.remember("network", {})  # first, so that whoever ends the slice knows to look for them
-        return network.install(rules, self.path)
+            if rules is None:
+                network.remove(self.path)
+                self.forget("network")
+            else:
+                # First, so that whoever ends the slice knows to look for them.
+                self.remember("network", msgspec.to_builtins(rules))
+                network.install(rules, self.path)
+
+    def filtered(self) -> NetworkPlan | None:
+        """The packet rules that were put in force last; None when there are none, or somebody garbled it."""
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(self.recall("network"), NetworkPlan | None)
+        return None
 
     def _write(self, step: Step) -> str:
         path = f"{self.path}/{step.file}"

@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import OnUnenforceable
+from swarmcg.cgroup import network
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.home import Home, home_of
 from swarmcg.cgroup.limits import Limits, recorded
@@ -31,9 +32,12 @@ from swarmcg.resources import (
     Change,
     Line,
     LinuxResources,
+    NetworkPlan,
     Plan,
+    changed_packets,
     changes,
     check,
+    limits_packets,
     plan,
     settled,
 )
@@ -94,23 +98,25 @@ def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abil
     found = {member.home.path: member.home for member in members}
     disks = asked.block_io is not None
     offered = {path: home.abilities(besides=paths, disks=disks) for path, home in found.items()}
+    packets = {"network": network.probe()} if limits_packets(asked, None) else {}
     return [
         msgspec.structs.replace(
-            offered[path], granted={name: n // homes[path] for name, n in offered[path].granted.items()}
+            offered[path],
+            granted={name: n // homes[path] for name, n in offered[path].granted.items()},
+            **packets,
         )
         for path in (member.home.path for member in members)
     ]
 
 
 def _refuse_devices(asked: LinuxResources) -> None:
-    for name, part in (("devices", asked.devices), ("network", asked.network)):
-        if part is not None:
-            raise UpdateError(
-                f"{name} cannot be changed while the bot runs",
-                path=name,
-                cause="this version changes files of the slice only",
-                remedy="Leave it out, or start the bot anew with it.",
-            )
+    if asked.devices is not None:
+        raise UpdateError(
+            "devices cannot be changed while the bot runs",
+            path="devices",
+            cause="this version changes files and packet rules of the slice only",
+            remedy="Leave it out, or start the bot anew with it.",
+        )
 
 
 @contextlib.contextmanager
@@ -163,6 +169,7 @@ class _Member:
         """Reads what is recorded with the slice; to be done anew under the lock."""
         self._recorded = recorded(self.held)
         self._before = self.held.recall("limits")
+        self._packets = self._packets_then = self.held.filtered()
 
     def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
         """What becomes of every field that is asked for, and what the files show now."""
@@ -184,14 +191,34 @@ class _Member:
             raise unenforceable(self._plan)
         for row in self._plan.unenforced:
             _LOG.warning("%s: %s is not in force: %s", self.path, row.field, row.why)
+        if asked.network is not None:
+            made = self._plan.network
+            self._packets_then = changed_packets(self._packets, asked.network, made, self._plan.rows)
         weight = self._recorded.limits.get("cpu.weight")
         self.changes = changes(self._plan, now, weight=weight, page_size=abilities.page_size)
 
     def announce(self) -> None:
         """Records how to undo what is about to be written."""
-        lines = [tuple(line) for change in reversed(self.changes) for line in change.undo]
-        if lines:
-            self.held.remember("updating", {"undo": lines, "limits": self._before})
+        lines = [line for change in reversed(self.changes) for line in change.undo]
+        if lines or self.refilters:
+            told = _Updating(tuple(lines), self._before, self._packets, self.refilters)
+            self.held.remember("updating", msgspec.to_builtins(told))
+
+    @property
+    def refilters(self) -> bool:
+        """Whether packet rules are to be changed."""
+        return self._packets_then != self._packets
+
+    def refilter(self) -> None:
+        """Changes the packet rules in one step. Raises CgroupError."""
+        self.held.filter(self._packets_then)
+
+    def unfilter(self) -> bool:
+        """Puts the packet rules back that were there before; whether that is so."""
+        with contextlib.suppress(OSError, CgroupError):
+            self.held.filter(self._packets)
+            return True
+        return False
 
     def recover(self) -> None:
         """Undoes what an update wrote that was killed before it could finish. For whoever just took the lock."""
@@ -201,6 +228,8 @@ class _Member:
                 contextlib.suppress(msgspec.ValidationError),
             ):
                 left = msgspec.convert(told, _Updating)
+                if left.refilters:
+                    self.held.filter(left.packets)
                 for line in left.undo:
                     self._put(line)
                 self._before = left.limits
@@ -240,12 +269,18 @@ class _Member:
         fields = {row.field for row in self._plan.rows}
         kept = tuple(row for row in self._recorded.unenforced if row.field not in fields)
         limits = Limits(
-            limits={**self._recorded.limits, **new},
+            limits={**self._kept(), **new},
             unenforced=kept + self._plan.unenforced,
             updates=self._recorded.updates + 1,
             updated_at=time.time(),
         )
         self.held.remember("limits", msgspec.to_builtins(limits))
+
+    def _kept(self) -> dict[str, str]:
+        """What was recorded before, with the packet rules as they are now."""
+        before, then = (rules.limits if rules else {} for rules in (self._packets, self._packets_then))
+        rest = {name: value for name, value in self._recorded.limits.items() if name not in before}
+        return {**rest, **then}
 
     def unrecord(self) -> None:
         """Brings the record back that was there before."""
@@ -264,6 +299,9 @@ class _Member:
         for change in self.changes:
             with contextlib.suppress(OSError):
                 found[f"{self.path}/{change.file}"] = self._shown(change.file)
+        if self.refilters:
+            rules = self.held.filtered()
+            found[f"packet rules of {self.path}"] = str(dict(rules.limits) if rules else {})
         return found
 
     def _shown(self, file: str) -> str:
@@ -275,11 +313,14 @@ class _Updating(msgspec.Struct, frozen=True):
 
     undo: tuple[Line, ...]
     limits: dict[str, Any] | None = None
+    packets: NetworkPlan | None = None
+    refilters: bool = False
 
 
 def _carry_out(members: Sequence[_Member]) -> None:
     """Writes everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
     done: list[tuple[_Member, Change]] = []
+    filtered: list[_Member] = []
     try:
         for member in members:
             member.announce()
@@ -287,10 +328,13 @@ def _carry_out(members: Sequence[_Member]) -> None:
             for change in member.changes:
                 done.append((member, change))
                 member.write(change)
+        for member in filter(lambda member: member.refilters, members):
+            filtered.append(member)
+            member.refilter()
         for member in members:
             member.record()
     except BaseException as e:
-        in_force = _restore(members, done)
+        in_force = _restore(members, done, filtered)
         if in_force or isinstance(e, SwarmcgError | OSError):
             raise _failed(e, in_force) from e
         raise
@@ -298,9 +342,12 @@ def _carry_out(members: Sequence[_Member]) -> None:
         member.finish()
 
 
-def _restore(members: Sequence[_Member], done: Sequence[tuple[_Member, Change]]) -> dict[str, str]:
+def _restore(
+    members: Sequence[_Member], done: Sequence[tuple[_Member, Change]], filtered: Sequence[_Member]
+) -> dict[str, str]:
     """Puts every value back, in reverse order; where that fails, what is in force in all files of the update."""
-    stuck = [member for member, change in reversed(done) if not member.undo(change)]
+    stuck = [member for member in filtered if not member.unfilter()]
+    stuck += [member for member, change in reversed(done) if not member.undo(change)]
     for member in members:
         with contextlib.suppress(OSError):
             member.unrecord()

@@ -3,7 +3,7 @@
 from swarmcg.resources.abilities import Abilities, Disk, Lack, Networking
 from swarmcg.resources.changes import COMPANIONS, Change, Line, changes, check, entry
 from swarmcg.resources.devices import DeviceRules
-from swarmcg.resources.network import Marking, NetworkPlan, Rate, limits_packets
+from swarmcg.resources.network import Marking, NetworkPlan, Rate, changed as changed_packets, limits_packets
 from swarmcg.resources.plan import Plan, Step, plan
 from swarmcg.resources.readback import settled
 from swarmcg.resources.spec import (
@@ -47,6 +47,7 @@ __all__ = [
     "Step",
     "ThrottleDevice",
     "WeightDevice",
+    "changed_packets",
     "changes",
     "check",
     "entry",

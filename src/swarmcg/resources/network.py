@@ -15,9 +15,10 @@ from swarmcg.resources.abilities import Abilities, Lack
 from swarmcg.resources.rows import impossible, nonsense, satisfied
 from swarmcg.resources.spec import InterfacePriority, LinuxResources, Network
 
-__all__ = ["Marking", "NetworkPlan", "Rate", "class_name", "limits_packets", "plan", "rules"]
+__all__ = ["Marking", "NetworkPlan", "Rate", "changed", "class_name", "limits_packets", "plan", "rules"]
 
 _CLASS: Final = "network.classID"
+_PRIORITIES: Final = "network.priorities"
 _EGRESS: Final = "bandwidth.egress_bps"
 _INGRESS: Final = "bandwidth.ingress_bps"
 
@@ -108,6 +109,42 @@ def _markings(network: Network, limits: Mapping[str, str]) -> Iterator[Marking]:
     for i, entry in enumerate(network.priorities or ()):
         if f"network.priorities[{i}]" in limits:
             yield Marking(entry.priority, entry.name)
+
+
+def changed(
+    before: NetworkPlan | None, network: Network, made: NetworkPlan | None, rows: Iterable[Row]
+) -> NetworkPlan | None:
+    """The rules of a slice after an update that asks for ``network``; ``made`` and ``rows`` are its plan.
+
+    What is named takes the place of what was there, all priorities that of all; what cannot be put in force
+    changes nothing. Raises ResourcesError when a packet would have to have two priorities.
+    """
+    old, new = before or NetworkPlan(), made or NetworkPlan()
+    able = {row.field.partition("[")[0] for row in rows if row.enforceable}
+    classed = network.class_id is not None and _CLASS in able
+    listed = network.priorities is not None and (not network.priorities or _PRIORITIES in able)
+    replaced = {_CLASS: classed, _PRIORITIES: listed}
+    stays = (mark for mark in old.markings if not (listed if mark.interface else classed))
+    kept = {f: v for f, v in old.limits.items() if not replaced.get(f.partition("[")[0], False)}
+    after = NetworkPlan(
+        markings=(*stays, *new.markings),
+        egress=old.egress,
+        ingress=old.ingress,
+        limits={**kept, **new.limits},
+    )
+    _check_one_priority(after)
+    return after if after.limits else None
+
+
+def _check_one_priority(after: NetworkPlan) -> None:
+    interfaces = {mark.interface for mark in after.markings}
+    others = bool(interfaces - {None}) or after.egress is not None
+    if None in interfaces and others:
+        value = after.limits.get(_CLASS)
+        nonsense(_CLASS, value, "a packet has one priority, and others are in force", "Remove those first.")
+    if after.egress is not None and after.egress.interface in interfaces:
+        why = f"a packet has one priority, and {_EGRESS} takes it on {after.egress.interface}"
+        nonsense(_PRIORITIES, after.egress.interface, why, "Leave this interface out.")
 
 
 def class_name(class_id: int) -> str:

@@ -16,6 +16,7 @@ from swarmcg.resources import (
     NetworkPlan,
     Plan,
     Rate,
+    changed_packets,
     limits_packets,
     plan,
 )
@@ -138,3 +139,65 @@ def test_only_who_asks_for_it_makes_us_look_at_the_network(
     resources: Any, bandwidth: Bandwidth | None, expected: bool
 ) -> None:
     assert limits_packets(resources, bandwidth) is expected
+
+
+def updated(before: NetworkPlan | None, asked: Network, networking: Networking = LINKS) -> NetworkPlan | None:
+    made = planned(asked, networking=networking)
+    return changed_packets(before, asked, made.network, made.rows)
+
+
+CLASSED: Final = NetworkPlan(markings=(Marking(0x10010),), limits={"network.classID": "1:10"})
+LISTED: Final = NetworkPlan(
+    markings=(Marking(5, "lo"),),
+    egress=Rate("eth0", 2000),
+    limits={"network.priorities[0]": "lo 5", EGRESS: "eth0 2000"},
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "network", "after"),
+    [
+        (None, Network(), None),
+        (None, Network(class_id=0x10010), CLASSED),
+        (CLASSED, Network(), CLASSED),
+        (CLASSED, Network(class_id=0), None),
+        (CLASSED, Network(priorities=()), CLASSED),
+        (CLASSED, Network(class_id=0x10010), CLASSED),
+        (LISTED, Network(), LISTED),
+        (LISTED, Network(class_id=0), LISTED),
+        (LISTED, Network(priorities=()), NetworkPlan(egress=LISTED.egress, limits={EGRESS: "eth0 2000"})),
+        (
+            LISTED,
+            prioritized(("eth1", 7)),
+            NetworkPlan(
+                markings=(Marking(7, "eth1"),),
+                egress=LISTED.egress,
+                limits={EGRESS: "eth0 2000", "network.priorities[0]": "eth1 7"},
+            ),
+        ),
+        (LISTED, prioritized(("eth7", 7)), LISTED),  # not to be had: changes nothing
+    ],
+)
+def test_an_update_changes_what_it_names(
+    before: NetworkPlan | None, network: Network, after: NetworkPlan | None
+) -> None:
+    assert updated(before, network) == after
+
+
+def test_an_update_that_cannot_be_in_force_changes_nothing() -> None:
+    lack = Networking(lack=Lack("the kernel cannot", "Use another."))
+    assert updated(CLASSED, Network(class_id=5), lack) == CLASSED
+
+
+@pytest.mark.parametrize(
+    ("before", "network"),
+    [
+        (CLASSED, prioritized(("lo", 1))),
+        (LISTED, Network(class_id=5)),
+        (NetworkPlan(egress=Rate("eth0", 2000), limits={EGRESS: "eth0 2000"}), Network(class_id=5)),
+        (LISTED, prioritized(("eth0", 1))),
+    ],
+)
+def test_an_update_gives_no_packet_a_second_priority(before: NetworkPlan, network: Network) -> None:
+    with pytest.raises(ResourcesError, match="one priority"):
+        updated(before, network)

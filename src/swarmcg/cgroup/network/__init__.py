@@ -49,9 +49,8 @@ def probe() -> Networking:
     return Networking(lack=lack) if lack is not None else shaping.networking()
 
 
-def install(rules: NetworkPlan, slice_path: str) -> dict[str, str]:
-    """Puts exactly these rules in force for the slice, in place of any that it had, and reads them back; what
-    is in force, by field.
+def install(rules: NetworkPlan, slice_path: str) -> None:
+    """Puts exactly these rules in force for the slice, in place of any that it had, and reads them back.
 
     In one transaction: at no moment is the slice without the earlier rules or these. Raises NetworkError;
     then the earlier rules are in force, or, when the reading back failed, none.
@@ -63,7 +62,6 @@ def install(rules: NetworkPlan, slice_path: str) -> dict[str, str]:
     ):
         shaped = shaper.add(rules.egress) if rules.egress is not None else None
         tables.put(Label(place=place, shaped=shaped), rules)
-    return dict(rules.limits)
 
 
 def remove(slice_path: str) -> None:
