@@ -24,22 +24,23 @@ DISK_SIZE: Final = "3G"
 PLATFORMS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 # Published as source alone: pure Python, so this machine's interpreter makes the wheel.
 WITHOUT_WHEEL: Final = ("cgroupspy",)
-# Not needed for a test, and slow under software emulation.
-MASKED: Final = (
-    *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer"),
-    *("e2scrub_all.timer", "e2scrub_reap.service", "getty@tty1.service", "serial-getty@ttyS0.service"),
-    *("systemd-networkd-wait-online.service", "systemd-timesyncd.service", "modprobe@drm.service"),
-)
+PLACE: Final = "opt/swarmcg"
+BESIDE_THE_DISK: Final = ("vmlinuz", "initrd", "ssh-key")
 # The project's own part of the image: enough to install it as editable. Its code comes with each run.
 SKELETON: Final = ("pyproject.toml", "README.md", "LICENSE")
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What QEMU needs to start a machine."""
+    """What a machine is started from: an ext4 disk without partitions, and a kernel that is handed to QEMU.
+
+    With an initrd the root disk may be a virtio one. The key opens the user vagrant's account.
+    """
 
     kernel: Path
+    initrd: Path
     disk: Path
+    ssh_key: Path
 
 
 def find(suite: str) -> Image | None:
@@ -66,7 +67,12 @@ def build(suite: str) -> Image:
 
 
 def _image(directory: Path) -> Image:
-    return Image(kernel=directory / "vmlinuz", disk=directory / "disk")
+    return Image(
+        kernel=directory / "vmlinuz",
+        initrd=directory / "initrd",
+        disk=directory / "disk",
+        ssh_key=directory / "ssh-key",
+    )
 
 
 def _told(what: str, suite: str) -> None:
@@ -116,7 +122,7 @@ def _download_wheels(suite: str, making: Path) -> None:
 
 
 def _make_system(suite: str, making: Path) -> None:
-    """A Debian with its kernel and modules beside it, made ready for tests, without a Python environment."""
+    """A Debian made ready for tests, without a Python environment; its kernel and the like beside it."""
     root = making / "root"
     (making / "suite.sources").write_text(debian.sources_of(suite))
     packages = (GUEST / "packages").read_text().split()
@@ -129,48 +135,33 @@ def _make_system(suite: str, making: Path) -> None:
             *(suite, str(root), str(making / "suite.sources")),
         ]
     )
-    (making / "vmlinuz").write_bytes((root / "boot" / "vmlinuz").read_bytes())
-    shutil.rmtree(root / "boot")
-    _furnish(root)
-
-
-def _furnish(root: Path) -> None:
-    """What makes it a machine of ours: its job, its network, its name, and what it does not start."""
-    guest = root / "opt" / "swarmcg" / "guest"
-    shutil.copytree(GUEST, guest)
-    (root / "opt/swarmcg/run-payload").symlink_to("guest/run-payload")
-    _call(["chroot", str(root), "/opt/swarmcg/guest/provision.sh", "machine"])
-    shutil.copy(GUEST / "swarmcg-payload.service", root / "etc/systemd/system")
-    (root / "etc/hostname").write_text("swarmcg-vm\n")
-    (root / "etc/hosts").write_text("127.0.0.1 localhost swarmcg-vm\n")
-    (root / "etc/fstab").write_text("")
-    (root / "etc/machine-id").write_text("")
-    (root / "etc/systemd/network/user.network").write_text(
-        "[Match]\nName=e*\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[DHCPv4]\nUseDNS=no\n"
-    )
-    systemctl = ["systemctl", f"--root={root}", "--quiet"]
-    _call([*systemctl, "enable", "swarmcg-payload.service", "systemd-networkd.service"])
-    _call([*systemctl, "mask", *MASKED])
+    shutil.copytree(GUEST, root / PLACE / "guest")
+    for step in ("provision.sh machine", "furnish", "make-initrd"):
+        script, *words = step.split()
+        _call(["chroot", str(root), f"/{PLACE}/guest/{script}", *words])
+    for name in BESIDE_THE_DISK:
+        shutil.move(root / "boot" / name, making)
 
 
 def _make_image(system: Path, wheels: Path, making: Path) -> None:
     """A copy of the system with its Python environment, as an ext4 disk without partitions."""
     root = making / "root"
     _call(["cp", "--archive", "--reflink=auto", str(system / "root"), str(root)])
-    checkout = root / "opt/swarmcg/checkout"
+    checkout = root / PLACE / "checkout"
     (checkout / "src/swarmcg").mkdir(parents=True)
     (checkout / "src/swarmcg/__init__.py").touch()
     for name in SKELETON:
         shutil.copy(ROOT / name, checkout)
-    shutil.copytree(wheels, root / "opt/swarmcg/wheels")
-    _call(["chroot", str(root), "/opt/swarmcg/guest/provision.sh", "environment", "/opt/swarmcg/wheels"])
-    shutil.rmtree(root / "opt/swarmcg/wheels")
+    shutil.copytree(wheels, root / PLACE / "wheels")
+    _call(["chroot", str(root), f"/{PLACE}/guest/provision.sh", "environment", f"/{PLACE}/wheels"])
+    shutil.rmtree(root / PLACE / "wheels")
     disk = making / "disk"
     subprocess.run(["truncate", f"--size={DISK_SIZE}", str(disk)], check=True)
     features = ["-O", "^has_journal,^metadata_csum", "-E", "lazy_itable_init=1,root_owner=0:0", "-m", "0"]
     _call(["mke2fs", "-q", "-t", "ext4", *features, "-L", "swarmcg", "-d", str(root), str(disk)])
     shutil.rmtree(root)
-    shutil.copy(system / "vmlinuz", making)
+    for name in BESIDE_THE_DISK:
+        shutil.copy(system / name, making)
 
 
 def _call(command: Iterable[str]) -> None:

@@ -34,6 +34,7 @@ ENVIRONMENT: Final = {
     "SWARMCG_TEST_VM": "yes",
     "SWARMCG_TEST_DISK": "/dev/disk/by-id/virtio-scratch",
     "SWARMCG_TEST_PATIENCE": "20",
+    "SWARMCG_TEST_SOON": "120",
 }
 
 

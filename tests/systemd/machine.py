@@ -1,0 +1,55 @@
+"""What the tests of this tier share: the machine's own interpreter, and bots that are told when to begin."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.host.command import Command
+
+PYTHON: Final = ("/usr/bin/python3", "-I", "-S", "-c")
+"""Without coverage and site-packages: a limit shall meet the program alone."""
+MB: Final = 1 << 20
+EAT: Final = "import sys\nb = bytearray(b'x') * (int(sys.argv[1]) << 20)\n"
+
+
+def resources(place: Path, **fields: Any) -> tuple[str, str]:
+    """The flag that hands these resources, in OCI's JSON, to the command."""
+    file = place / f"resources-{len(list(place.iterdir()))}.json"
+    file.write_text(json.dumps(fields))
+    return "--resources", str(file)
+
+
+def number(disk: Path) -> dict[str, int]:
+    """The disk as OCI names it."""
+    device = os.stat(disk).st_rdev
+    return {"major": os.major(device), "minor": os.minor(device)}
+
+
+def device(disk: Path) -> str:
+    """The disk as the kernel names it: MAJ:MIN."""
+    return "{major}:{minor}".format(**number(disk))
+
+
+@contextlib.contextmanager
+def setting(file: Path, value: str, back: str) -> Iterator[None]:
+    """A setting of the machine, for a while."""
+    file.write_text(value)
+    try:
+        yield
+    finally:
+        file.write_text(back)
+
+
+def wait_for(words: str, *streams: Any) -> None:
+    """Each of the streams says these words next."""
+    for stream in streams:
+        assert stream.readline() == f"{words}\n"
+
+
+def only_report(command: Command) -> Any:
+    """The one report; a counter that it lacks fails a comparison, so it need not be looked at before."""
+    (report,) = command.reports()
+    return report
