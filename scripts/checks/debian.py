@@ -17,12 +17,12 @@ class UnavailableError(Exception):
     """What was asked for is not to be had here; the text says why."""
 
 
-def provide(tool: str, package: str) -> bool:
-    """Whether `tool` is there, after its package was installed if that was possible."""
+def provide(tool: str, *packages: str) -> bool:
+    """Whether `tool` is there, after its packages were installed if it was not and that was possible."""
     if shutil.which(tool) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing {package}", flush=True)
+        print(f"installing {', '.join(packages)}", flush=True)
         _update()
-        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", package]
+        install = ["apt-get", "install", "-qq", "-y", "--no-install-recommends", *packages]
         environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         subprocess.run(install, check=False, env=environment, stdout=subprocess.DEVNULL)
     return shutil.which(tool) is not None

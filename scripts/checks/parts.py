@@ -13,6 +13,7 @@ from typing import Final, Literal
 import pytest
 
 from checks import debian, machine, uml
+from checks.vm import image, tier
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CACHE: Final = ROOT / ".cache"
@@ -25,7 +26,7 @@ PLATFORMS: Final = {
 }
 # User-mode-linux 6.12.113 panics when a fork is refused half-way in a storm of them (flush_tlb_mm below dup_mm).
 LEFT_OUT: Final = {"trixie": ("-m", "not storms")}
-TIERS: Final = ("unit", "host", "kernel")
+TIERS: Final = ("unit", "host", "kernel", "systemd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,30 @@ def _boots(settings: Settings) -> list[str]:
     return [] if status in {0, pytest.ExitCode.NO_TESTS_COLLECTED} else [f"tests/boots ended with {status}"]
 
 
+def systemd(settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """The smoke selection of what needs systemd, cpuset, hugetlb, PSI or a disk that heeds weights; and Vagrant's."""
+    if tier.MADE_FOR_TESTS.exists():
+        return _judged(_failures("pytest", tier.command_here(settings.pytest_options)))
+    _fresh_data("systemd")
+    failed: list[str] = []
+    lacking: list[str] = []
+    suites = tier.suites()
+    for suite in suites:
+        keep = CACHE / "coverage" / "systemd" / suite
+        try:
+            status = tier.run_in_machine(suite, settings.pytest_options, keep)
+        except debian.UnavailableError as error:
+            lacking.append(f"no machine of {suite}: {error}")
+        else:
+            failed += [f"{suite} ended with {status}"] if status else []
+    left_out = [f"{suite} left out with a cold cache" for suite in image.SUITES if suite not in suites]
+    if not failed and len(lacking) == len(suites):
+        return Outcome("cannot run", "; ".join(lacking))
+    failed += _failures("machines", [sys.executable, "-m", "pytest", "tests/machines"])
+    state: Literal["passed", "failed"] = "failed" if failed or (lacking and in_ci()) else "passed"
+    return Outcome(state, "; ".join(failed + lacking + left_out))
+
+
 def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     """The tiers' coverage put together, held against fail_under when all of them ran."""
     data = [str(file) for tier in TIERS for file in (CACHE / "coverage" / tier).rglob("data*")]
@@ -196,5 +221,6 @@ PARTS: Final[dict[str, Callable[[Settings, frozenset[str]], Outcome]]] = {
     "unit": unit,
     "host": host,
     "kernel": kernel,
+    "systemd": systemd,
     "coverage": coverage,
 }

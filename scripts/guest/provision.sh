@@ -11,11 +11,11 @@ place=/opt/swarmcg
 machine() {
     install_missing_packages
     # BFQ for io weights, zram for swap; some public boxes bring the disk's driver as a module.
-    printf 'bfq\nzram\nvirtio_blk\n' >/etc/modules-load.d/swarmcg-test.conf
+    printf 'bfq\nloop\nzram\nvirtio_blk\n' >/etc/modules-load.d/swarmcg-test.conf
     echo 'options zram num_devices=1' >/etc/modprobe.d/swarmcg-test.conf
     echo 'vm.nr_hugepages = 16' >/etc/sysctl.d/swarmcg-test.conf
-    install -m 644 "$here/swarmcg-test-swap.service" /etc/systemd/system/
-    systemctl enable --quiet swarmcg-test-swap.service
+    install -m 644 "$here/swarmcg-test-swap.service" "$here/swarmcg-test-disk.service" /etc/systemd/system/
+    systemctl enable --quiet swarmcg-test-swap.service swarmcg-test-disk.service
     # The ordinary user of the tests without root. Its manager starts at boot, and has what Debian delegates to it.
     id lab >/dev/null 2>&1 || useradd --create-home --shell /bin/bash lab
     mkdir -p /var/lib/systemd/linger
@@ -23,7 +23,7 @@ machine() {
     if [ -d /run/systemd/system ]; then
         systemctl daemon-reload
         systemctl restart systemd-modules-load.service systemd-sysctl.service
-        systemctl start swarmcg-test-swap.service
+        systemctl start swarmcg-test-swap.service swarmcg-test-disk.service
         loginctl enable-linger lab
     fi
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from checks import debian
-from checks.vm import cache, image, run
+from checks.vm import box, cache, image, run
 from checks.vm.tier import tier_command
 
 VERBS: Final = {
@@ -17,6 +17,7 @@ VERBS: Final = {
     "test": "run tests/systemd in a fresh machine; what else is given goes to pytest",
     "run": "run a command as root in a fresh machine with this checkout in it",
     "shell": "a root shell in a fresh machine",
+    "box": "make the Vagrant box that the Vagrantfile looks for",
     "clean": "remove all images and what they were made from",
 }
 
@@ -75,6 +76,9 @@ def _done(asked: argparse.Namespace, rest: list[str]) -> int:
         return os.EX_OK
     built = image.build(asked.suite)
     if asked.verb == "build":
+        return os.EX_OK
+    if asked.verb == "box":
+        box.pack(built)
         return os.EX_OK
     return run.run(
         built,

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
+Maker = Callable[[Path], object]
+"""Fills a directory."""
 KEPT: Final = 3
 """How many versions of a thing stay: several checkouts may be at work."""
 
@@ -34,7 +36,7 @@ def find(name: str) -> Path | None:
     return directory
 
 
-def keep(kind: str, name: str, make: Callable[[Path], None]) -> Path:
+def keep(kind: str, name: str, make: Maker) -> Path:
     """The directory of this name. `make` fills it unless it is there; one that fails or is killed leaves none.
 
     One process builds at a time. Of each kind the last KEPT that were used stay.
@@ -51,7 +53,7 @@ def keep(kind: str, name: str, make: Callable[[Path], None]) -> Path:
     return directory
 
 
-def _make(directory: Path, make: Callable[[Path], None]) -> None:
+def _make(directory: Path, make: Maker) -> None:
     making = place() / "making"
     if making.exists():
         shutil.rmtree(making)

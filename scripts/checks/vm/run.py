@@ -54,7 +54,7 @@ def run(
     are files without a name, so nothing of them is left whatever ends this script.
     """
     with _disk() as payload, _disk(RESULTS_BYTES) as results, _disk(SCRATCH_BYTES) as scratch:
-        _pack(payload, command, extra)
+        pack(payload, command, extra)
         disks = {"payload": payload, "results": results, "scratch": scratch}
         qemu.boot(image, disks, options=options, time_limit=time_limit, terminal=terminal)
         _unpack(results, keep)
@@ -71,7 +71,8 @@ def _disk(size: int = 0) -> IO[bytes]:
     return disk
 
 
-def _pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> None:
+def pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> None:
+    """Write the archive that the guest unpacks: the checkout, the extra files, and the command as a script."""
     with tarfile.open(fileobj=payload, mode="w") as archive:
         for name in _files():
             archive.add(ROOT / name, f"checkout/{name}", recursive=False, filter=_roots)
@@ -79,7 +80,7 @@ def _pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> 
             archive.add(path, f"extra/{path.name}", filter=_roots)
         script = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in _environment().items())
         script += f"cd {PLACE}/checkout && exec {shlex.join(command)}\n"
-        entry = tarfile.TarInfo("command")
+        entry = _roots(tarfile.TarInfo("command"))
         entry.size = len(script.encode())
         archive.addfile(entry, io.BytesIO(script.encode()))
     payload.flush()

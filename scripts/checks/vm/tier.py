@@ -1,16 +1,52 @@
-"""How tests/systemd is run, in every machine that can."""
+"""tests/systemd: in a fresh machine a suite, or on this machine if provision.sh has made it for them."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
+
+from checks import debian
+from checks.vm import image, run
 
 SMOKE: Final = ("-m", "not full")
 # A plugin that no test of this tier uses takes two seconds of an emulated processor.
 UNUSED: Final = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+MADE_FOR_TESTS: Final = Path("/opt/swarmcg/venv/ready")
+DISKS: Final = (Path("/dev/disk/by-id/virtio-scratch"), Path("/dev/loop7"))
 
 
 def tier_command(options: Sequence[str], *, full: bool) -> list[str]:
     """The command in the guest: all of the tier under coverage, or its smoke selection."""
     pytest = ["python", "-m", "coverage", "run", "-m", "pytest", *UNUSED]
-    selection = () if full else SMOKE
-    named = [] if any(option.startswith("tests/") for option in options) else ["tests/systemd"]
-    return [*pytest, "--junitxml=/opt/swarmcg/results/junit.xml", *selection, *named, *options]
+    return [*pytest, "--junitxml=/opt/swarmcg/results/junit.xml", *_selected(options, full=full)]
+
+
+def _selected(options: Sequence[str], *, full: bool) -> list[str]:
+    named = any(option.startswith("tests/") for option in options)
+    return [*(() if full else SMOKE), *(() if named else ("tests/systemd",)), *options]
+
+
+def command_here(options: Sequence[str]) -> list[str]:
+    """The smoke selection on this very machine, as root in a unit that systemd delegates to it."""
+    disk = next((disk for disk in DISKS if disk.exists()), DISKS[-1])
+    environment = run.ENVIRONMENT | {"SWARMCG_TEST_DISK": str(disk), "CHECKOUT": str(image.ROOT)}
+    unit = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec"]
+    properties = ["--property=Delegate=yes", "--property=OOMPolicy=continue"]
+    return [
+        *([] if os.geteuid() == 0 else ["sudo"]),
+        *(*unit, *properties, f"--working-directory={image.ROOT}"),
+        *(f"--setenv={name}={value}" for name, value in environment.items() if name != "COVERAGE_FILE"),
+        *(f"{MADE_FOR_TESTS.parent}/bin/python", "-m", "pytest", *UNUSED, *_selected(options, full=False)),
+    ]
+
+
+def suites() -> tuple[str, ...]:
+    """Those that there is time for: all, or the first alone when even its image has to be built."""
+    return image.SUITES if image.find(image.SUITES[0]) else image.SUITES[:1]
+
+
+def run_in_machine(suite: str, options: Sequence[str], keep: Path) -> int:
+    """The smoke selection's exit status in a fresh machine of this suite. Raises debian.UnavailableError."""
+    if os.geteuid() != 0 and image.find(suite) is None:
+        raise debian.UnavailableError(f"the image of {suite} is not in the cache, and building it needs root")
+    return run.run(image.build(suite), tier_command(options, full=False), keep)
