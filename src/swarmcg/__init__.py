@@ -13,7 +13,22 @@ if TYPE_CHECKING:
         ExitReport as ExitReport,
     )
     from swarmcg.drone import DroneStarter as DroneStarter
-    from swarmcg.errors import SwarmcgError as SwarmcgError, WaitTimeout as WaitTimeout
+    from swarmcg.errors import (
+        BotCodeError as BotCodeError,
+        CgroupError as CgroupError,
+        ConfigError as ConfigError,
+        HomeError as HomeError,
+        NetworkError as NetworkError,
+        OwnerLostError as OwnerLostError,
+        ResourcesError as ResourcesError,
+        StartError as StartError,
+        StateError as StateError,
+        StuckError as StuckError,
+        SwarmcgError as SwarmcgError,
+        UnenforceableError as UnenforceableError,
+        UpdateError as UpdateError,
+        WaitTimeout as WaitTimeout,
+    )
     from swarmcg.resources import LinuxResources as LinuxResources
     from swarmcg.starter import Starter as Starter
 

@@ -43,7 +43,7 @@ class FakeBot:
         self._drain_by: float | None = None
 
     def stop(self) -> None:
-        """Ends the bot."""
+        """Ends the bot, with exit code 0; harmless when it has ended."""
         with self._changed:
             self._finish(self._report("terminated" if self._terminated else "exited", exit_code=0))
 
@@ -54,6 +54,8 @@ class FakeBot:
 
     def wait(self, timeout: float | None = None) -> ExitReport:
         """The report of the bot's end, the same one every time; see :meth:`swarmcg.bot.Bot.wait`.
+
+        Raises WaitTimeout when ``timeout`` seconds pass first, and what :meth:`stop_with` was given.
 
         A drain deadline that passes meanwhile has the bot terminated by the thread that waits.
         """
