@@ -56,9 +56,9 @@ _LOCK_FILE: Final = "swarming.lck"
 class Starter:
     """Starts bots of one Swarming server, each in a slice of its own.
 
-    The first start makes a small supervisor process with a keeper, which own the slices; when this process
-    dies, they end its bots by the stop ladder. May be used from any thread, and as a context manager that
-    ends all of its bots.
+    Where the bots unit runs (``swarmcg-bots.service``), it owns the slices; else the first start makes a small
+    supervisor process with a keeper, which do. When this process dies, its bots are ended by the stop ladder. May
+    be used from any thread, and as a context manager that ends all of its bots.
 
     ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup
     for the slices, else one is found, with systemd a scope for the helper processes;
@@ -83,14 +83,16 @@ class Starter:
         self._cache: Final = os.fspath(cache_directory) if cache_directory is not None else places().cache
         self._report_file: Final = None if report_file is None else os.path.abspath(report_file)
 
-    def start(self, config: Config) -> StartedBot:
+    def start(self, config: Config, *, detach: bool = False) -> StartedBot:
         """Downloads the bot's code and starts it. Returns when its program runs.
+
+        With ``detach`` the bot outlives this process and this starter's end; it needs the bots unit (HomeError).
 
         Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError,
         UnenforceableError, CgroupError, StartError (fork, exec, …), StateError (no place for reports).
         Nothing is left of a failed start.
         """
-        self._engine.check_open()
+        self._engine.check_open(detach=detach)
         work = work_directory(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
@@ -101,10 +103,10 @@ class Starter:
             null = undo.enter_context(open(os.devnull, "rb")).fileno()
             _remove_stale(f"{work}.drain")
             argv = [python, program, "start_bot"]
-            launch = self._launch(config, work)
+            launch = self._launch(config, work, detach=detach)
             return self._engine.start(launch, argv, env, cwd=work, stdio=(null, log, log))
 
-    def _launch(self, config: Config, work: str) -> Launch:
+    def _launch(self, config: Config, work: str, *, detach: bool) -> Launch:
         return Launch(
             bot_id=config.bot_id,
             resources=_resources(config),
@@ -115,6 +117,7 @@ class Starter:
             drain=config.drain,
             work_directory=work,
             report_file=self._report_file,
+            detach=detach,
         )
 
     def close(self) -> None:

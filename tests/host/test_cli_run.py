@@ -234,4 +234,4 @@ def test_without_root_and_delegation_the_cure_is_named(tmp_path: Path, swarmcg: 
     what, why, cure = done.stderr.splitlines()
     assert what.startswith("swarmcg: No cgroup is delegated to this user")
     assert "only root" in why
-    assert "systemd-run --user --scope -p Delegate=yes" in cure
+    assert "user manager" in cure

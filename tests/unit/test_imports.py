@@ -24,7 +24,7 @@ ORDER: Final = (
     {"cgroup"},
     {"resources"},
     {"bot"},
-    {"errors", "flock", "places", "plain_files"},
+    {"errors", "flock", "journald", "places", "plain_files"},
 )
 LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 # Each costs whoever imports the package tens of milliseconds, so it is imported where it is used.

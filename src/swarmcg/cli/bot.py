@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from swarmcg.bot import Config, StartedBot
-from swarmcg.cli import flags, network, options, outcome, sizes
+from swarmcg.cli import detached, flags, network, options, outcome, sizes
 from swarmcg.cli.orders import DRAIN, ENDING, say
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import table
@@ -33,6 +33,8 @@ signals to this process:
   SIGTERM, SIGINT, SIGHUP    terminate: SIGTERM to every process in the slice, then, when the grace period is
                              over, the kill; a second one ends the grace period at once
 
+With --detach the bot outlives this command: 'swarmcg clean --yes --detached BOT_ID' ends it.
+
 exit status: the bot's own, 128+n after signal n, 125 when we fail, 2 when we were called wrongly.
 
 example:
@@ -47,6 +49,11 @@ def main(words: Sequence[str]) -> int:
     for number in ENDING:
         signal.signal(number, _give_up)
     starter = Starter(asked.swarming_url, home=asked.home, enter_home=True, report_file=report_file)
+    if asked.detach:
+        detached.check_detach(asked.home)
+        with starter:
+            detached.tell(starter.start(config, detach=True))
+        return 0
     with starter:
         bot = starter.start(config)
         watch = Watch(bot)
@@ -75,6 +82,7 @@ def _parser() -> Parser:
     )
     options.add_policy(parser)
     options.add_home(parser)
+    detached.add_detach(parser)
     flags.add_limits(parser)
     return parser
 

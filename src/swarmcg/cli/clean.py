@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -18,12 +18,14 @@ from swarmcg.cli.complaint import complain
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.signalfd import Signals
 from swarmcg.cli.tables import table
-from swarmcg.errors import StuckError, SwarmcgError
+from swarmcg.errors import OwnerLostError, StuckError, SwarmcgError, from_dict
 from swarmcg.journal import Journal
+from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.remains import intent_of
 from swarmcg.supervisor.supervisor import Supervisor
+from swarmcg.supervisor.unit import reach
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -35,7 +37,8 @@ USAGE: Final = 2
 
 _EPILOG: Final = """\
 A slice is without an owner when everything that started, kept or inherited it was killed. A slice whose owner
-or keeper still works is never touched. Ctrl-C during clean --yes ends all grace periods at once.
+or keeper still works is never touched, except that --detached ends bots of the bots unit. Ctrl-C during clean --yes
+ends all grace periods at once.
 Packet rules of slices that are gone altogether are listed and removed as well, in this network namespace.
 
 exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail.
@@ -65,8 +68,11 @@ def main(words: Sequence[str]) -> int:
             cause="without it slices are only listed",
             remedy="swarmcg clean --yes …",
         )
+    wire = reach() if asked.home is None else None  # whoever serves the unit takes over what is left in it
     homes = find_homes(asked.home)
-    return _end(homes, grace) if asked.yes else _list(homes)
+    if not asked.yes:
+        return _list(homes)
+    return _end(homes, grace, None if asked.detached is None else wire, asked.detached or None)
 
 
 def _parser() -> Parser:
@@ -127,19 +133,20 @@ def age(seconds: float) -> str:
     return "".join(parts[:2])
 
 
-def _end(homes: Sequence[Home], grace: float | None) -> int:
+def _end(homes: Sequence[Home], grace: float | None, unit: Wire | None, ids: list[str] | None) -> int:
     # Only the first home can be a directory of ours, which is the supervisor's to settle; the others are scopes.
     supervisor = Supervisor(homes[0], Journal(places().reports), in_process=True)
     ender = Ender()
     signals = Signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
-    supervisor.poll.watch(signals.fileno(), lambda: _hurry(supervisor, signals))
+    detached = None if unit is None else Detached(unit, ids, grace, ender, supervisor)
+    supervisor.poll.watch(signals.fileno(), lambda: _hurry(supervisor, signals, detached))
     try:
         for held in (held for home in homes for held in home.ownerless()):
             ender.add(held.path)
             bot = supervisor.adopt(held, ender)
             if bot is not None:
                 bot.stop(grace)
-        while any(not bot.given_up for bot in supervisor.bots.values()):
+        while any(not bot.given_up for bot in supervisor.bots.values()) or (detached and not detached.done):
             supervisor.turn()
     finally:
         supervisor.close()
@@ -150,11 +157,51 @@ def _end(homes: Sequence[Home], grace: float | None) -> int:
     return status
 
 
-def _hurry(supervisor: Supervisor, signals: Signals) -> None:
+def _hurry(supervisor: Supervisor, signals: Signals, detached: "Detached | None") -> None:
     """A signal ends all grace periods, rather than leave half of the work behind."""
     for _ in signals.arrived():
         for bot in list(supervisor.bots.values()):
             bot.stop(0)
+        if detached is not None:
+            detached.order(0)
+
+
+class Detached:
+    """The bots of the unit that are to end: it ends them, and tells what became of them."""
+
+    def __init__(
+        self, unit: Wire, ids: list[str] | None, grace: float | None, ender: "Ender", supervisor: Supervisor
+    ) -> None:
+        self.done = False
+        self._unit: Final = unit
+        self._ids: Final = ids
+        self._ender: Final = ender
+        self._poll: Final = supervisor.poll
+        self.order(grace)
+        supervisor.poll.watch(unit.fileno(), self._hear)
+
+    def order(self, grace: float | None) -> None:
+        """Has them ended, or their grace periods cut short."""
+        self._unit.send({"do": "end", "ids": self._ids, "grace": grace})
+
+    def _hear(self) -> None:
+        for message, _ in self._unit.receive():
+            if message["event"] == "ended":
+                self._ender.note(
+                    message["slice"], msgspec.convert(message["report"], ExitReport), message["trouble"]
+                )
+            elif message["event"] == "stuck":
+                self._ender.add(message["slice"])
+                complain(from_dict(message["error"]))
+            else:
+                self.done = True
+        if self._unit.ended and not self.done:
+            self.done = True
+            raise OwnerLostError(
+                "The bots unit hung up before all detached bots had ended",
+                cause="the process that serves it was killed",
+                remedy="Call it again: another one has taken over.",
+            )
 
 
 class Ender:
@@ -167,6 +214,14 @@ class Ender:
     def add(self, path: str) -> None:
         """This slice was taken over."""
         self._paths.append(path)
+
+    def note(self, path: str, report: ExitReport, trouble: dict[str, Any] | None) -> None:
+        """A bot of the unit has ended."""
+        if path not in self._paths:
+            self.add(path)
+        self._reports[path] = report
+        if trouble is not None:
+            complain(from_dict(trouble))
 
     def started(self, bot: Incarnation) -> None:
         """See Listener."""

@@ -1,5 +1,6 @@
 """A command in the foreground of our terminal, from its start to its report."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from swarmcg.cli.signalfd import Arrival, Signals
 from swarmcg.cli.terminal import JobControl
 from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
+from swarmcg.journald import speak
 from swarmcg.keeper.spawn import Order
 from swarmcg.places import places
+from swarmcg.supervisor.guest import be_guest
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervisor import Supervisor
@@ -103,15 +106,22 @@ class Foreground:
 def run_command(
     launch: Launch, argv: Sequence[str], env: Mapping[str, str], *, cwd: str | None, home: str | None
 ) -> ExitReport:
-    """Runs the command in a slice of its own, which this process owns; see :meth:`Foreground.run`.
+    """Runs the command in a slice of its own, which this process owns; see :meth:`Foreground.run`. The slice is in
+    the bots unit where that runs, else in a home that is found.
 
     Raises HomeError, too.
     """
-    supervisor = Supervisor(find_home(home, enter=True), Journal(places().reports), in_process=True)
-    try:
+    speak()
+    with contextlib.ExitStack() as undo:
+        guest = be_guest() if home is None else None
+        if guest is not None:
+            undo.callback(guest.close)
+        place = find_home(home, enter=True) if guest is None else guest.home
+        supervisor = Supervisor(place, Journal(places().reports), in_process=True)
+        undo.callback(supervisor.close)
+        if guest is not None:
+            guest.watch(supervisor)
         return Foreground(supervisor).run(launch, argv, env, cwd=cwd)
-    finally:
-        supervisor.close()
 
 
 def _take_signals() -> Signals:

@@ -22,6 +22,7 @@ VERBS: Final = {
     "explain": "show what limits become on this host, and what cannot be enforced",
     "set": "change the limits of bots that run",
     "clean": "list slices that nobody owns any more, and end them",
+    "host": "start and stop what serves swarmcg-bots.service; for systemd",
 }
 _BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
 _ON_LINUX: Final[bool] = sys.platform == "linux"  # verbs that need it say so when they are imported

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarmcg.bot import check_bot_id
-from swarmcg.cli import environment, flags, network, options, outcome, sizes
+from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.errors import StartError
@@ -33,12 +33,16 @@ Ctrl-C is left to it. SIGTERM, SIGHUP, and a SIGINT that kill(2) sent, end it: S
 slice, then, when the grace period is over, the kill. A second signal ends the grace period at once.
 What the command leaves behind when it ends is killed.
 
+With --detach it has a session of its own and no input; what it says goes to the journal (journalctl -t ID). What
+was started is printed, and 'swarmcg clean --yes --detached ID' ends it.
+
 exit status: the command's own, 128+n after signal n, 125 when we fail, 126 when the command cannot be executed,
 127 when it is not found.
 
 examples:
   swarmcg run -m 512m --cpus 1.5 -- make -j8
   swarmcg run --pids-limit 200 --report report.json -- ./tests.sh
+  swarmcg run --detach --id watcher -m 64m -- ./watch
   swarmcg run --resources config.json --grace 30s -- python3 worker.py
   swarmcg run --on-unenforceable=report -m 1g -- bash"""
 
@@ -65,6 +69,10 @@ def main(words: Sequence[str]) -> int:
     ours = environment.inherited()
     env = ours | environment.added(asked.env, asked.env_file, ours)
     try:
+        if asked.detach:
+            detached.check_detach(asked.home)
+            detached.tell(detached.start_detached(launch, command, env, cwd=asked.workdir))
+            return 0
         return outcome.status(run_command(launch, command, env, cwd=asked.workdir, home=asked.home))
     except StartError as e:
         if e.step != "exec":
@@ -91,6 +99,7 @@ def _parser() -> Parser:
     )
     options.add_policy(parser)
     options.add_home(parser)
+    detached.add_detach(parser)
     parser.add_argument(
         "-e", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="set a variable"
     )

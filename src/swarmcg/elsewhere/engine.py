@@ -40,10 +40,16 @@ class Engine:
         self._bots: Final[set[TreeBot]] = set()
         self._closed = False
 
-    def check_open(self) -> None:
-        """Raises ConfigError after :meth:`close`."""
+    def check_open(self, *, detach: bool = False) -> None:
+        """Raises ConfigError after :meth:`close`, and HomeError for a bot that is to be detached."""
         if self._closed:
             raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
+        if detach:
+            raise HomeError(
+                "A bot cannot be detached on this platform",
+                cause="the process that would keep it needs Linux",
+                remedy="Run it in the foreground.",
+            )
 
     def start(
         self,

@@ -1,9 +1,9 @@
-"""The keeper's process: ``python -I -S …/keeper/__main__.py FD FILES``, with one end of a socketpair as FD,
-and the soft limit of open files that bots get as FILES.
+"""The keeper's process: ``python -I -S …/keeper/__main__.py FD FILES HEIR``, with one end of a socketpair as FD,
+the soft limit of open files that bots get as FILES, and a module of ours as HEIR.
 
 Serves its owner's orders until there is no owner, no child and no slice left. When the owner vanishes while
-slices are left, an heir is started: an ordinary interpreter that takes the slices over, walks the stop ladder
-and reports.
+slices are left, an heir is started: an ordinary interpreter that takes the slices over, and does what is to be
+done with them. An owner may also leave descriptors and a note to its heir; then one is started in any case.
 """
 
 import os
@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import sys
+import time
 
 if __name__ == "__main__":
     # Last: what else lies there must not stand in for the standard library.
@@ -31,17 +32,24 @@ if TYPE_CHECKING:
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _HEIR = (
     "import sys; {package!r} in sys.path or sys.path.insert(0, {package!r}); "
-    "from swarmcg.supervisor.heir import main; main({fd})"
+    "from {module} import main; main({fd})"
 )
 _HEIRS = 3
 """How often an heir is started before the slices are left to ``swarmcg clean``."""
+_SETTLED_S = 60.0
+"""An heir that lived as long does not count: it did not die of what it found."""
 
 
 class Service:
     """Serves one owner at a time over its wire."""
 
-    def __init__(self, connection: socket.socket, open_files: int) -> None:
+    def __init__(self, connection: socket.socket, open_files: int, heir: str) -> None:
         self._open_files = open_files
+        self._heir = heir
+        self._heir_pids: list[int] = []
+        self._born = 0.0
+        self._kept: list[int] = []
+        self._note: dict[str, Any] = {}
         self._wire = Wire(connection)
         self._keeper = Keeper(self._tell)
         self._slices: dict[str, int] = {}
@@ -61,7 +69,7 @@ class Service:
             if self._wire.ended:
                 poll.unregister(self._wire)
                 self._wire.close()
-                if not self._slices or not self._bequeath():
+                if not (self._slices or self._note) or not self._bequeath():
                     return
                 poll.register(self._wire, select.POLLIN)
 
@@ -71,6 +79,14 @@ class Service:
                 self._spawn(message, fds)
             elif message["do"] == "forget":
                 self._forget(message["key"])
+            elif message["do"] == "keep":
+                self._keep(message["note"], fds)
+
+    def _keep(self, note: "dict[str, Any]", fds: "list[int]") -> None:
+        """Holds these for an heir; an empty note says that none is wanted any more."""
+        for fd in self._kept:
+            os.close(fd)
+        self._note, self._kept = note, fds
 
     def _forget(self, key: str) -> None:
         slice_fd = self._slices.pop(key, None)  # a keeper that replaces another one does not know its slices
@@ -106,13 +122,18 @@ class Service:
 
     def _bequeath(self) -> bool:
         """Starts an heir and gives it every slice; False when that has been tried often enough."""
+        if time.monotonic() - self._born > _SETTLED_S:
+            self._heirs = 0
         self._heirs += 1
         if self._heirs > _HEIRS:
             return False
         ours, theirs = socket.socketpair()
         theirs.set_inheritable(True)
-        program = _HEIR.format(package=_PACKAGE, fd=theirs.fileno())
-        os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
+        program = _HEIR.format(package=_PACKAGE, fd=theirs.fileno(), module=self._heir)
+        self._reap_heirs()
+        pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
+        self._heir_pids.append(pid)
+        self._born = time.monotonic()
         theirs.close()
         self._wire = Wire(ours)
         for key, slice_fd in self._slices.items():
@@ -120,8 +141,11 @@ class Service:
                 {"event": "bequeathed", "key": key, "path": os.readlink(f"/proc/self/fd/{slice_fd}")},
                 [os.dup(slice_fd)],
             )
-        self._tell({"event": "bequeathed all"}, [])
+        self._tell({"event": "bequeathed all", "note": self._note}, [os.dup(fd) for fd in self._kept])
         return True
+
+    def _reap_heirs(self) -> None:
+        self._heir_pids = [pid for pid in self._heir_pids if not os.waitpid(pid, os.WNOHANG)[0]]
 
 
 def main() -> None:
@@ -133,7 +157,7 @@ def main() -> None:
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (most, most)
     )  # two descriptors a bot, and 1,024 is a usual limit
-    Service(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])).run()
+    Service(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]).run()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Order:
     """What to start, and how its process differs from the keeper.
 
     ``stdio`` are descriptors for 0, 1 and 2, or None to inherit them. ``service`` starts a session of its own
-    with every signal at its default, the CPU affinity that the cpuset allows and oom_score_adj 0; without it
+    with every signal at its default and the CPU affinity that the cpuset allows; without it
     the process stays in the caller's session and only what Python changed (SIGPIPE, SIGXFSZ, the signal mask)
     is put back, as exec would have it. ``open_files`` is the soft RLIMIT_NOFILE that the caller raised for itself
     and the child must not have.
@@ -164,8 +164,10 @@ def _affinity(order: Order) -> None:
 def _oom_score(order: Order) -> None:
     if order.oom_score_adj is None:
         return
-    fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    os.write(fd, b"%d" % order.oom_score_adj)  # its end closes it
+    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)  # its end closes it
+    # A bot must not be spared as its keeper is. A user's manager gives 100 or 200, below which its user may not go.
+    if int(os.read(fd, 16)) < order.oom_score_adj:
+        os.write(fd, b"%d" % order.oom_score_adj)
 
 
 def _open_files(order: Order) -> None:

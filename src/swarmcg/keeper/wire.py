@@ -47,6 +47,10 @@ class Wire:
         """The socket's descriptor, for polling."""
         return self._socket.fileno()
 
+    def finish(self) -> None:
+        """Says that nothing more will be sent; what the peer sends still arrives."""
+        self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
         """Closes the connection and every descriptor that was received and not taken."""
         self.ended = True

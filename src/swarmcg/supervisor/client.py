@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
@@ -30,7 +30,7 @@ from swarmcg.supervisor.launch import Launch
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Connection", "SupervisedBot"]
+__all__ = ["Connection", "Connections", "SupervisedBot", "UnitConnection"]
 
 _LOG: Final = logging.getLogger("swarmcg")
 _START_S: Final = 60.0
@@ -44,54 +44,32 @@ _PROGRAM: Final = (
 )
 
 
-class Connection:
-    """A supervisor process that belongs to this one. It ends with this process, after ending its bots.
+class Connections:
+    """What connections to a supervisor have in common: bots are started over them, each with a socket of its own.
 
-    Without a home, the supervisor finds one for itself, for which it may be moved, and this process is not.
-    Raises HomeError then when there is none.
+    ``control`` is the connection itself; its lock guards it and all counts.
     """
 
-    _in_use: ClassVar[set["Connection"]] = set()
+    _in_use: ClassVar[set["Connections"]] = set()
     """Connections with bots that have not ended: a bot must not be stopped because nobody kept a reference.
     """
 
-    def __init__(self, home: Home | None, journal: str) -> None:
+    def __init__(self, control: Wire) -> None:
         self._lock: Final = threading.Lock()
         self._bots = 0
         self._starting = 0
-        ours, theirs = socket.socketpair()
-        with theirs:
-            program = _PROGRAM.format(package=_PACKAGE, fd=theirs.fileno())
-            self._process: Final = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-I",
-                    "-c",
-                    program,
-                    msgspec.json.encode(home).decode(),
-                    journal,
-                    str(os.getpid()),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the supervisor's end
-                start_new_session=True,
-                cwd="/",
-            )
-        self._control: Final = Wire(ours)
-        if home is None:
-            try:
-                _outcome(self._control, None)
-            except BaseException:
-                self.close(timeout=5)
-                raise
+        self._control: Final = control
 
     @property
     def alive(self) -> bool:
-        """Whether the supervisor still serves."""
-        return self._control.fileno() >= 0 and self._process.poll() is None
+        """Whether the supervisor still serves, as far as is known."""
+        return self._control.fileno() >= 0
 
-    def reserve(self) -> "Connection":
+    def close(self, timeout: float | None = None) -> None:
+        """Ends the connection; waits until the bots that end with it have ended."""
+        raise NotImplementedError
+
+    def reserve(self) -> Self:
         """Announces a :meth:`start`, so that nobody takes the connection for idle before it begins."""
         with self._lock:
             self._starting += 1
@@ -102,14 +80,6 @@ class Connection:
         """Whether it has neither bots, as far as has been seen, nor starts under way."""
         with self._lock:
             return not self._bots and not self._starting
-
-    def close(self, timeout: float | None = None) -> None:
-        """Ends the connection: the supervisor ends its bots by the ladder, then itself; waits for that."""
-        with self._lock:
-            self._control.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
-        self._in_use.discard(self)
 
     def __del__(self) -> None:
         if hasattr(self, "_control"):
@@ -180,6 +150,92 @@ class Connection:
                 self._in_use.discard(self)
 
 
+class Connection(Connections):
+    """A supervisor process that belongs to this one. It ends with this process, after ending its bots.
+
+    Without a home, the supervisor finds one for itself, for which it may be moved, and this process is not.
+    Raises HomeError then when there is none.
+    """
+
+    def __init__(self, home: Home | None, journal: str) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            program = _PROGRAM.format(package=_PACKAGE, fd=theirs.fileno())
+            self._process: Final = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-I",
+                    "-c",
+                    program,
+                    msgspec.json.encode(home).decode(),
+                    journal,
+                    str(os.getpid()),
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the supervisor's end
+                start_new_session=True,
+                cwd="/",
+            )
+        super().__init__(Wire(ours))
+        if home is None:
+            try:
+                _outcome(self._control, None)
+            except BaseException:
+                self.close(timeout=5)
+                raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor still serves."""
+        return self._control.fileno() >= 0 and self._process.poll() is None
+
+    def close(self, timeout: float | None = None) -> None:
+        """Ends the connection: the supervisor ends its bots by the ladder, then itself; waits for that."""
+        with self._lock:
+            self._control.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self._in_use.discard(self)
+
+
+class UnitConnection(Connections):
+    """A connection to the bots unit. The bots started over it end with it or with this process, except detached
+    ones.
+    """
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process at the other end still serves; its heir has to be connected to anew."""
+        with self._lock:
+            if self._control.fileno() >= 0:
+                for _ in self._control.receive():
+                    pass
+            return not self._control.ended
+
+    def close(self, timeout: float | None = None) -> None:
+        """Ends the connection: the unit ends the bots that were not detached, by the ladder; waits for that."""
+        with self._lock:
+            if self._control.fileno() >= 0:
+                _wait_for_end(self._control, timeout)
+                self._control.close()
+        self._in_use.discard(self)
+
+
+def _wait_for_end(control: Wire, timeout: float | None) -> None:
+    """Says that no more will come, and waits until the other end hangs up."""
+    with contextlib.suppress(OSError):
+        control.finish()
+        poll = select.poll()
+        poll.register(control.fileno(), select.POLLIN)
+        end = None if timeout is None else time.monotonic() + timeout
+        while not control.ended and (end is None or time.monotonic() < end):
+            left = None if end is None else max(0.0, end - time.monotonic())
+            poll.poll(None if left is None else left * 1000)
+            for _ in control.receive():
+                pass  # nothing that comes matters any more
+
+
 class SupervisedBot:
     """A bot in a slice of its own; see :class:`swarmcg.Bot`. Made by :meth:`Connection.start` only.
 
@@ -187,7 +243,7 @@ class SupervisedBot:
     ``trouble`` is what went wrong after its end, if anything did.
     """
 
-    def __init__(self, connection: Connection, wire: Wire, launch: Launch, told: dict[str, Any]) -> None:
+    def __init__(self, connection: Connections, wire: Wire, launch: Launch, told: dict[str, Any]) -> None:
         self.bot_id: Final = launch.bot_id
         self.pid: Final[int] = told["pid"]
         self.incarnation: Final[str] = told["incarnation"]

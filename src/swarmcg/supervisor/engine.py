@@ -1,4 +1,4 @@
-"""Linux's engine behind a Starter: one supervisor process at a time, which owns the slices."""
+"""Linux's engine behind a Starter: the bots unit where that runs, else one supervisor process at a time."""
 
 import sys
 import threading
@@ -8,8 +8,9 @@ from typing import Final
 from swarmcg.cgroup.home import find_home, needs_scope
 from swarmcg.errors import ConfigError
 from swarmcg.places import places
-from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.client import Connection, Connections, SupervisedBot, UnitConnection
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.unit import find_unit, no_unit, reach
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -26,13 +27,15 @@ class Engine:
         self._home: Final = home
         self._enter_home: Final = enter_home
         self._lock: Final = threading.Lock()
-        self._connection: Connection | None = None
+        self._connection: Connections | None = None
         self._closed = False
 
-    def check_open(self) -> None:
-        """Raises ConfigError after :meth:`close`."""
+    def check_open(self, *, detach: bool = False) -> None:
+        """Raises ConfigError after :meth:`close`, and HomeError where nothing can be detached and that is wanted."""
         if self._closed:
             raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
+        if detach and (self._home is not None or find_unit() is None):
+            raise no_unit()
 
     def start(
         self,
@@ -44,24 +47,40 @@ class Engine:
         stdio: tuple[int, int, int],
     ) -> SupervisedBot:
         """Starts the command; see :meth:`Connection.start`. Raises HomeError, too, and ConfigError after close."""
-        connection = self._connected()
+        connection = self._connected(detach=launch.detach)
         try:
             return connection.start(launch, argv, env, cwd=cwd, stdio=stdio)
         except BaseException:
             self._release(connection)
             raise
 
-    def _connected(self) -> Connection:
+    def _connected(self, *, detach: bool) -> Connections:
         with self._lock:
             self.check_open()
-            if self._connection is None or not self._connection.alive:
-                # A scope is the supervisor's own: this process stays where it is unless the caller said otherwise.
-                apart = not self._enter_home and needs_scope(self._home)
-                home = None if apart else find_home(self._home, enter=self._enter_home)
-                self._connection = Connection(home, places().reports)
-            return self._connection.reserve()
+            current = self._connection
+            serves = current is not None and current.alive
+            if current is not None and serves and (not detach or isinstance(current, UnitConnection)):
+                return current.reserve()
+            made = self._connect()
+            if detach and not isinstance(made, UnitConnection):
+                made.close(_RELEASE_S)
+                raise no_unit()
+            if not serves:  # else bots live by the current one
+                if current is not None:
+                    current.close(_RELEASE_S)
+                self._connection = made
+            return made.reserve()
 
-    def _release(self, connection: Connection) -> None:
+    def _connect(self) -> Connections:
+        wire = None if self._home is not None else reach()
+        if wire is not None:
+            return UnitConnection(wire)
+        # A scope is the supervisor's own: this process stays where it is unless the caller said otherwise.
+        apart = not self._enter_home and needs_scope(self._home)
+        home = None if apart else find_home(self._home, enter=self._enter_home)
+        return Connection(home, places().reports)
+
+    def _release(self, connection: Connections) -> None:
         """After a failed start: no process stays for the sake of bots that there are none of."""
         with self._lock:
             if connection.idle:

@@ -12,6 +12,7 @@ from swarmcg.cgroup.home import home_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import StuckError, SwarmcgError
 from swarmcg.journal import Journal
+from swarmcg.journald import speak
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
 from swarmcg.supervisor.incarnation import Incarnation
@@ -21,7 +22,7 @@ from swarmcg.supervisor.supervisor import Supervisor
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["main"]
+__all__ = ["Nobody", "bequest", "end", "main"]
 
 
 class Nobody:
@@ -44,19 +45,26 @@ def main(fd: int) -> None:
     """Takes over what the keeper at the other end of ``fd`` bequeaths, and returns when nothing of it is
     left.
     """
-    deafen()
     wire = Wire(socket.socket(fileno=fd))
-    slices = _bequest(wire)
+    slices, _, _ = bequest(wire)
+    end(wire, slices)
+
+
+def end(wire: Wire, slices: list[Slice]) -> None:
+    """Ends all of them by the ladder."""
+    deafen()
+    speak()
     if not slices:
         return
     supervisor = Supervisor(home_of(slices[0]), Journal(places().reports), wire=wire)
     for held in slices:
         supervisor.adopt(held, Nobody(), orphan=False)
+    supervisor.catch_up()
     end_all(supervisor)
 
 
-def _bequest(wire: Wire) -> list[Slice]:
-    """Every slice that the keeper hands over; the lock on each comes with its descriptor."""
+def bequest(wire: Wire) -> tuple[list[Slice], dict[str, Any], list[int]]:
+    """Every slice that the keeper hands over, whose lock comes with its descriptor; its note, and what it held."""
     slices: list[Slice] = []
     poll = select.poll()
     poll.register(wire.fileno(), select.POLLIN)
@@ -64,9 +72,10 @@ def _bequest(wire: Wire) -> list[Slice]:
         poll.poll()
         for message, fds in wire.receive():
             if message["event"] == "bequeathed all":
-                return slices
-            slices.append(_inherit(message, fds))
-    return slices
+                return slices, message["note"], fds
+            if message["event"] == "bequeathed":
+                slices.append(_inherit(message, fds))
+    return slices, {}, []
 
 
 def _inherit(message: dict[str, Any], fds: list[int]) -> Slice:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from swarmcg.cgroup.oom import OomWatch
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
 from swarmcg.errors import StuckError, SwarmcgError, printable
+from swarmcg.journald import about
 from swarmcg.ladder import Act, Ladder
 from swarmcg.verdict import End, reason
 
@@ -26,6 +28,7 @@ if sys.platform != "linux":
 
 __all__ = ["Incarnation", "Intent", "Listener"]
 
+_LOG: Final = logging.getLogger("swarmcg")
 _NAMES: Final = 32
 _LOOKED_AT: Final = 256
 _CRIES: Final = 3
@@ -43,6 +46,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     drain_file: str | None = None
     work_directory: str | None = None
     report_file: str | None = None
+    detached: bool = False
     limits: dict[str, str] = {}
     unenforced: tuple[Row, ...] = ()
 
@@ -103,7 +107,8 @@ class Incarnation:
     ) -> None:
         self.slice: Final = held
         self.intent: Final = intent
-        self.listener: Final = listener
+        self.listener = listener
+        """May be replaced by one that tells others as well."""
         self.ladder: Final = Ladder(intent.grace, can_kill=held.can_kill())
         self.main: Main | None = None
         self.oom: Final = OomWatch(held.path)
@@ -136,12 +141,19 @@ class Incarnation:
         """Whether the main process's end is known, or lost for good, or there never was one."""
         return self.main is None or self.main.known or self.main.lost
 
+    def say(self, text: str, *values: object, level: int = logging.INFO) -> None:
+        """Tells the log something about this bot."""
+        extra = about(self.intent.bot_id, self.key)
+        _LOG.log(level, f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
+
     def stop(self, grace: float | None = None) -> None:
         """Begins or shortens the grace period."""
+        self.say("terminating, %g s of grace", self.intent.grace if grace is None else grace)
         self.do(self.ladder.terminate(time.monotonic(), grace))
 
     def drain(self, deadline: float | None) -> None:
         """Asks the bot to finish its task."""
+        self.say("draining")
         self.do(self.ladder.drain(time.monotonic(), deadline))
 
     def main_ended(self, exit_code: int | None, number: int | None, at: float) -> None:
@@ -251,6 +263,7 @@ class Incarnation:
             return  # it has been told often enough; the slice is still watched
         who = [_describe(pid) for pid in self.slice.pids()]
         if who:
+            self.say("processes survive the kill: %s", "; ".join(who[:16]), level=logging.ERROR)
             self.listener.stuck(
                 self,
                 StuckError(

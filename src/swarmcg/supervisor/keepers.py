@@ -1,11 +1,12 @@
 """How a supervisor reaches the keeper: in its own process, or in one that it starts and talks to."""
 
+import contextlib
 import os
 import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from swarmcg.errors import StartError
@@ -17,13 +18,33 @@ from swarmcg.keeper.wire import Wire
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
+__all__ = ["Estate", "Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
 
 _OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 """The soft limit that bots get: ours, before a supervisor raises its own."""
 
 Tell = Callable[[dict[str, Any], list[int]], None]
 """Called with each event of a keeper and its descriptors, which the callee owns; see :class:`Keeper`."""
+
+
+class Estate:
+    """What a keeper holds for its owner's heir beside the slices: ``note`` and descriptors, which stay the owner's.
+
+    ``heir`` is the module whose ``main`` takes it over; without a note one is started only where slices are left.
+    ``open_files`` is the soft limit that bots get.
+    """
+
+    def __init__(
+        self,
+        heir: str = "swarmcg.supervisor.heir",
+        note: dict[str, Any] | None = None,
+        fds: Sequence[int] = (),
+        open_files: int = _OPEN_FILES,
+    ) -> None:
+        self.heir: Final = heir
+        self.open_files: Final = open_files
+        self.note: Final = note or {}
+        self.fds: Final = tuple(fds)
 
 
 class Keepers(Protocol):
@@ -49,6 +70,10 @@ class Keepers(Protocol):
         """After it was lost: a new one in its place, with another descriptor."""
         ...
 
+    def release(self) -> None:
+        """No heir is wanted any more."""
+        ...
+
     def close(self) -> None:
         """Lets the keeper go."""
         ...
@@ -70,6 +95,9 @@ class OwnKeeper:
     def restart(self) -> None:
         """Nothing to do: it cannot be lost without its process."""
 
+    def release(self) -> None:
+        """Nothing to do: it has no heir."""
+
 
 class RemoteKeeper:
     """A keeper process of our own: small, and so cheap to fork. ``lost`` is called when it died without being
@@ -78,13 +106,16 @@ class RemoteKeeper:
     With a ``wire`` it is a keeper that runs already and was somebody else's before.
     """
 
-    def __init__(self, tell: Tell, lost: Callable[[], None], wire: Wire | None = None) -> None:
+    def __init__(
+        self, tell: Tell, lost: Callable[[], None], wire: Wire | None = None, estate: Estate | None = None
+    ) -> None:
         self._tell: Final = tell
         self._lost: Final = lost
+        self._estate: Final = estate or Estate()
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire
         if wire is None:
-            self._process, self._wire = _start()
+            self._process, self._wire = _start(self._estate)
         else:
             self._wire = wire
 
@@ -102,7 +133,7 @@ class RemoteKeeper:
     def restart(self) -> None:
         """Puts a new keeper in the place of one that was lost; :meth:`fileno` changes."""
         self.close()
-        self._process, self._wire = _start()
+        self._process, self._wire = _start(self._estate)
 
     def spawn(self, key: str, order: Order, slice_fd: int | None) -> None:
         """See :class:`Keepers`."""
@@ -135,6 +166,11 @@ class RemoteKeeper:
         except OSError:
             return  # it died; dispatch finds out
 
+    def release(self) -> None:
+        """See :class:`Keepers`."""
+        with contextlib.suppress(OSError):
+            self._wire.send({"do": "keep", "note": {}})
+
     def close(self) -> None:
         """Ends the connection; a keeper without slices exits at once, and is waited for."""
         self._wire.close()
@@ -147,15 +183,26 @@ class RemoteKeeper:
             self._process.returncode = 0
 
 
-def _start() -> tuple["subprocess.Popen[bytes]", Wire]:
+def _start(estate: Estate) -> tuple["subprocess.Popen[bytes]", Wire]:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", keeper_program.__file__, str(theirs.fileno()), str(_OPEN_FILES)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                keeper_program.__file__,
+                str(theirs.fileno()),
+                str(estate.open_files),
+                estate.heir,
+            ],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the keeper's end
             cwd="/",
             env={name: value for name, value in os.environ.items() if name.startswith("SWARMCG_")},
         )
-    return process, Wire(ours)
+    wire = Wire(ours)
+    if estate.note:
+        wire.send({"do": "keep", "note": estate.note}, estate.fds)
+    return process, wire

@@ -12,9 +12,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One command to be started in a slice of its own.
 
     ``service`` starts it as a bot: session of its own, default signals; without it, it stays in the caller's
-    session and terminal. ``report_file`` also gets the exit report. ``lenient`` names fields whose lack is
-    reported under either policy. Text from the operating system (``argv``, ``env``, ``cwd``) may hold
-    surrogate escapes, so it travels apart from this value.
+    session and terminal. ``detach`` lets it outlive whoever asked for it. ``report_file`` also gets the exit
+    report. ``lenient`` names fields whose lack is reported under either policy. Text from the operating system
+    (``argv``, ``env``, ``cwd``) may hold surrogate escapes, so it travels apart from this value.
     """
 
     bot_id: str
@@ -27,3 +27,4 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     work_directory: str | None = None
     report_file: str | None = None
     service: bool = True
+    detach: bool = False

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,7 @@ from swarmcg.bot import ExitReport
 from swarmcg.cgroup.home import Home, find_home
 from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
+from swarmcg.journald import speak
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
 from swarmcg.supervisor.incarnation import Incarnation
@@ -29,17 +31,31 @@ from swarmcg.supervisor.supervisor import Supervisor
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["deafen", "end_all", "main"]
+__all__ = ["MALFORMED", "Channel", "Client", "allow_many_files", "deafen", "end_all", "main"]
 
 _LOG: Final = logging.getLogger("swarmcg")
+MALFORMED: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)
+"""What a message of a client with another version, or of somebody who plays, can raise."""
 
 
 class Channel:
-    """The connection about one bot: requests in, events out. A Listener."""
+    """The connection about one bot: requests in, events out. A Listener.
 
-    def __init__(self, wire: Wire, supervisor: Supervisor) -> None:
+    ``admit`` is called with each launch and raises a SwarmcgError to refuse it; ``born`` with each bot to come.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        supervisor: Supervisor,
+        *,
+        admit: Callable[[Launch], None] = lambda _: None,
+        born: Callable[[Incarnation], None] = lambda _: None,
+    ) -> None:
         self._wire = wire
         self._supervisor = supervisor
+        self._admit = admit
+        self._born = born
         self._bot: Incarnation | None = None
         supervisor.poll.watch(wire.fileno(), self.serve)
 
@@ -50,6 +66,10 @@ class Channel:
                 self._try(message, fds)
         except OSError as e:  # out of descriptors: that must end one start, and not every bot
             self._send({"event": "failed", "error": _refused(e).to_dict()})
+        except MALFORMED as e:
+            _LOG.error("a client was not understood: %r", e)
+            self._hang_up()
+            return
         if self._wire.ended:
             if self._bot is not None and self._bot.main is None:
                 self._bot.stop(0)  # it gave the start up
@@ -67,11 +87,13 @@ class Channel:
     def _handle(self, message: dict[str, Any], fds: list[int]) -> None:
         if message["do"] == "start":
             launch = msgspec.convert(message["launch"], Launch)
+            self._admit(launch)
             stdio = (fds[0], fds[1], fds[2])
             order = Order(
                 message["argv"], message["env"], procs=-1, cwd=message["cwd"], stdio=stdio, oom_score_adj=0
             )
             self._bot = self._supervisor.start(launch, order, self)
+            self._born(self._bot)
         elif self._bot is None:
             return
         elif message["do"] == "drain":
@@ -141,26 +163,43 @@ class Client:
         try:
             self._watched.append(os.pidfd_open(pid))
         except ProcessLookupError:
-            self.gone = True
+            self.leave()
         else:
-            supervisor.poll.watch(self._watched[-1], self._leave)
+            supervisor.poll.watch(self._watched[-1], self.leave)
 
     def _serve(self) -> None:
         try:
-            for _, fds in self._wire.receive():
-                Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+            for message, fds in self._wire.receive():
+                self.handle(message, fds)
         except OSError as e:
             _LOG.error("a start was lost: %s", e)  # the kernel closed its channel, so the client knows
+        except MALFORMED as e:
+            _LOG.error("a client was not understood: %r", e)
+            self.leave()
+            return
         if self._wire.ended:
-            self._leave()
+            self.hung_up()
 
-    def _leave(self) -> None:
+    def handle(self, message: dict[str, Any], fds: list[int]) -> None:
+        """The client hands over its end of a channel for one bot."""
+        del message
+        Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+
+    def hung_up(self) -> None:
+        """The connection ended."""
+        self.leave()
+
+    def leave(self) -> None:
+        """There is nobody at the other end any more."""
         self.gone = True
 
     def ignore(self) -> None:
         """Listens no more: there is nobody."""
         for fd in self._watched:
             self._supervisor.poll.ignore(fd)
+            if fd != self._wire.fileno():
+                os.close(fd)
+        self._watched.clear()
 
 
 def main(fd: int, home: str, journal: str, owner: str) -> None:
@@ -169,6 +208,7 @@ def main(fd: int, home: str, journal: str, owner: str) -> None:
     Where ``home`` is null, one is found for this process, which is moved if need be, and the client is told.
     """
     deafen()
+    speak()
     wire = Wire(socket.socket(fileno=fd))
     place = msgspec.json.decode(home, type=Home | None)
     if place is None and (place := _find_home(wire)) is None:

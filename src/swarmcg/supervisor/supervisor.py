@@ -28,13 +28,14 @@ from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
+from swarmcg.keeper.wire import Wire
 from swarmcg.report_file import write_report
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
 from swarmcg.resources.plan import unenforceable
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import start_error
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
-from swarmcg.supervisor.keepers import Keepers, OwnKeeper, RemoteKeeper
+from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
 from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of
@@ -54,10 +55,18 @@ class Supervisor:
     """Everything that lives in one home and belongs to this process. For one thread.
 
     ``in_process`` says that this process has one thread and forks by itself; otherwise a keeper process is
-    started.
+    started, or the one at the end of ``wire`` is taken over. ``estate`` is what a keeper holds for our heir.
     """
 
-    def __init__(self, home: Home, journal: Journal, *, in_process: bool = False, wire: Any = None) -> None:
+    def __init__(
+        self,
+        home: Home,
+        journal: Journal,
+        *,
+        in_process: bool = False,
+        wire: Wire | None = None,
+        estate: Estate | None = None,
+    ) -> None:
         self.home: Final = home
         self.journal: Final = journal
         self.bots: Final[dict[str, Incarnation]] = {}
@@ -68,9 +77,17 @@ class Supervisor:
         self._watched: Final[dict[str, list[int]]] = {}
         self._abilities: Abilities | None = None
         self._keeper: Keepers = (
-            OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire)
+            OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire, estate)
         )
         self._watch_keeper()
+
+    def catch_up(self) -> None:
+        """Takes in what a keeper that was taken over has told already: its descriptor is not readable for that."""
+        self._keeper.dispatch()
+
+    def release(self) -> None:
+        """No heir is to take over from us: we end on purpose."""
+        self._keeper.release()
 
     def close(self) -> None:
         """Lets everything go as it is."""
@@ -163,6 +180,7 @@ class Supervisor:
             drain_file=drain_file(launch),
             work_directory=launch.work_directory,
             report_file=launch.report_file,
+            detached=launch.detach,
             unenforced=made.unenforced,
         )
         name = slice_name(intent.bot_id, intent.incarnation)
@@ -207,6 +225,7 @@ class Supervisor:
         with contextlib.suppress(FileNotFoundError):
             held.thaw()
         bot.main = main_of(held)
+        bot.say("taken over from an owner that is gone")
         self._watch_slice(bot)
         known = exit_of(held)
         if known is not None and bot.main is not None:
@@ -234,6 +253,7 @@ class Supervisor:
     def _started(self, bot: Incarnation, event: dict[str, Any], pidfd: int) -> None:
         bot.main = Main(pid=event["pid"], pidfd=pidfd, at=time.time(), monotonic=time.monotonic())
         self._watch_slice(bot)
+        bot.say("started: pid %d, slice %s", event["pid"], bot.slice.path)
         bot.listener.started(bot)
         bot.look()
 
@@ -241,7 +261,9 @@ class Supervisor:
         _, order = self._orders[bot.key]
         del self.bots[bot.key]
         self._discard(bot)
-        bot.listener.failed(bot, start_error(event, order))
+        error = start_error(event, order)
+        bot.say("not started: %s", error)
+        bot.listener.failed(bot, error)
 
     def _discard(self, bot: Incarnation) -> None:
         """Removes the slice of a start that failed, and whatever a half-started child left in it."""
@@ -320,7 +342,7 @@ class Supervisor:
         procs = bot.slice.procs()
         try:
             cwd = bot.intent.work_directory or "/"
-            helper = Order(argv, env, procs=procs, cwd=cwd, stdio=(null, null, null))
+            helper = Order(argv, env, procs=procs, cwd=cwd, stdio=(null, null, null), oom_score_adj=0)
             self._keeper.spawn(f"{bot.key}/drain", helper, None)
         finally:
             os.close(procs)
@@ -395,6 +417,9 @@ class Supervisor:
         self._orders.pop(bot.key, None)
         bot.listener.ended(bot, report, trouble)  # first, since somebody waits for it
         self._keeper.forget(bot.key)
+        bot.say("ended: %s, exit code %s, signal %s", report.reason, report.exit_code, report.signal)
+        if trouble is not None:
+            bot.say("%s", trouble, level=logging.ERROR)
 
 
 class Removal:

@@ -1,0 +1,392 @@
+"""The process that serves the bots unit: starts bots for whoever connects, and keeps those that are detached.
+
+It is a supervisor with a keeper, as a Starter has one, for many clients. When it is killed, its keeper starts
+another one, which takes the slices over and goes on; when the keeper is killed, it puts a new one there; when both
+are, the next command of ours that finds the unit does.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any, Final
+
+import msgspec
+
+from swarmcg.bot import ExitReport
+from swarmcg.cgroup.slice import Slice
+from swarmcg.errors import HomeError, StuckError, SwarmcgError
+from swarmcg.flock import hold
+from swarmcg.journal import Journal
+from swarmcg.journald import speak
+from swarmcg.keeper.wire import Wire
+from swarmcg.ladder import FREEZE_S, KILL_S
+from swarmcg.supervisor.heir import Nobody, bequest, end
+from swarmcg.supervisor.incarnation import Incarnation, Listener
+from swarmcg.supervisor.keepers import Estate
+from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.remains import intent_of
+from swarmcg.supervisor.service import Channel, Client, allow_many_files, deafen
+from swarmcg.supervisor.supervisor import Supervisor
+from swarmcg.supervisor.unit import Unit
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["Host", "main", "may_command", "serve"]
+
+_LOG: Final = logging.getLogger("swarmcg")
+_CREDENTIALS: Final = struct.Struct("3i")
+_SEND_S: Final = struct.pack("ll", 5, 0)
+"""A client that takes nothing in must not hold up all others."""
+_LOCK_S: Final = 1.0
+"""For as long another process may look whether somebody holds the lock."""
+_STEP_S: Final = 0.1
+"""Between looks at the slices that others own, while the unit stops: rmdir tells nobody."""
+
+
+def may_command(uid: int) -> bool:
+    """Whether a peer may have bots started and ended here: root, and the user that this process runs as."""
+    return uid in {0, os.geteuid()}
+
+
+class Peer(Client):
+    """One connection to the unit. The bots that it started and did not detach end with it."""
+
+    def __init__(self, wire: Wire, pid: int, host: "Host") -> None:
+        self._host: Final = host
+        self._bots: Final[dict[str, Incarnation]] = {}
+        self._ends: Final[set[str]] = set()
+        self._guest = False
+        super().__init__(wire, pid, host.supervisor)
+
+    def handle(self, message: dict[str, Any], fds: list[int]) -> None:
+        """One order; a malformed one ends the connection."""
+        match message["do"]:
+            case "attach":
+                channel = socket.socket(fileno=fds.pop(0))
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_S)
+                Channel(Wire(channel), self._host.supervisor, admit=self._host.admit, born=self._born)
+            case "guest":
+                self._guest = True
+                self.tell({"event": "guest"})
+                self._host.receive_guest(self)
+            case "end":
+                self.end(message["ids"], message["grace"])
+            case "stop":
+                self._host.stop(self, message["grace"])
+
+    def _born(self, bot: Incarnation) -> None:
+        if not bot.intent.detached:
+            self._bots[bot.key] = bot
+
+    def end(self, ids: list[str] | None, grace: float | None) -> None:
+        """Ends detached bots, all or those of these ids, and tells of each and of the end of it all."""
+        for bot in list(self._host.supervisor.bots.values()):
+            if bot.intent.detached and bot.main is not None and (not ids or bot.intent.bot_id in ids):
+                if bot.key not in self._ends:
+                    self._ends.add(bot.key)
+                    bot.listener = Witness(bot.listener, self)
+                bot.stop(grace)
+        if not self._ends:
+            self.tell({"event": "done"})
+
+    def saw(self, bot: Incarnation, event: dict[str, Any], *, last: bool) -> None:
+        """Something became of a bot that is ended for this peer."""
+        self.tell(event | {"slice": bot.slice.path})
+        if last and bot.key in self._ends:
+            self._ends.discard(bot.key)
+            if not self._ends:
+                self.tell({"event": "done"})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Sends it to whom it may concern; one who is gone, or takes nothing in, hears nothing."""
+        with contextlib.suppress(OSError):
+            self._wire.send(message)
+
+    def hung_up(self) -> None:
+        """A guest's slices are without an owner only once its process has ended, which its pidfd tells a bit later."""
+        if self._guest and len(self._watched) > 1:
+            self._host.supervisor.poll.ignore(self._watched.pop(0))
+        else:
+            self.leave()
+
+    def leave(self) -> None:
+        """It hung up, or its process ended: so do its bots."""
+        if self.gone:
+            return
+        super().leave()
+        self.ignore()
+        for bot in self.alive():
+            bot.stop()
+        self._host.left(self)
+
+    def alive(self) -> list[Incarnation]:
+        """Its bots that have not ended."""
+        return [bot for key, bot in self._bots.items() if self._host.supervisor.bots.get(key) is bot]
+
+    def close(self) -> None:
+        """The last of its bots is gone: whoever waits for the end of the connection sees it."""
+        self._wire.close()
+
+
+class Witness:
+    """Tells a peer what becomes of a bot, beside whoever else listens. A Listener."""
+
+    def __init__(self, other: Listener, peer: Peer) -> None:
+        self._other: Final = other
+        self._peer: Final = peer
+        self.started: Final = other.started
+        self.failed: Final = other.failed
+
+    def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
+        """See Listener."""
+        self._other.ended(bot, report, trouble)
+        error = trouble.to_dict() if trouble else None
+        event = {"event": "ended", "report": msgspec.to_builtins(report), "trouble": error}
+        self._peer.saw(bot, event, last=True)
+
+    def stuck(self, bot: Incarnation, error: StuckError) -> None:
+        """See Listener."""
+        self._other.stuck(bot, error)
+        self._peer.saw(bot, {"event": "stuck", "error": error.to_dict()}, last=bot.given_up)
+
+
+class Host:
+    """Accepts connections, and lives until it is told to stop. For one thread."""
+
+    def __init__(self, unit: Unit, supervisor: Supervisor, listener: socket.socket) -> None:
+        self.unit: Final = unit
+        self.supervisor: Final = supervisor
+        self._listener: Final = listener
+        self._guests: Final[list[Peer]] = []
+        self._leaving: Final[list[Peer]] = []
+        self._stop: Stop | None = None
+        supervisor.poll.watch(listener.fileno(), self._accept)
+
+    def run(self) -> None:
+        """Serves until the unit was stopped."""
+        while self._stop is None or not self._stop.over(self.supervisor):
+            self.supervisor.turn(None if self._stop is None else _STEP_S)
+            self._dismiss()
+        self._end(self._stop)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as e:
+            _LOG.error("a connection was lost: %s", e)
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_S)
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        wire = Wire(connection)
+        if pid <= 0 or not may_command(uid):
+            with contextlib.suppress(OSError):
+                wire.send({"event": "failed", "error": _stranger(uid).to_dict()})
+            wire.close()
+            return
+        Peer(wire, pid, self).tell({"event": "welcome"})
+
+    def admit(self, launch: Launch) -> None:
+        """Raises HomeError for a bot that would only be born to be ended."""
+        if self._stop is not None:
+            raise HomeError(
+                f"Bot {launch.bot_id!r} could not be started: the bots unit is being stopped",
+                remedy="systemctl start swarmcg-bots, once it has stopped.",
+            )
+
+    def receive_guest(self, peer: Peer) -> None:
+        """A peer makes slices here by itself, and ends them when it is told to."""
+        self._guests.append(peer)
+        if self._stop is not None:
+            peer.tell(self._stop.order())
+
+    def left(self, peer: Peer) -> None:
+        """A peer is gone, and is let go when its bots are; what a killed guest could not end is ended here."""
+        self._leaving.append(peer)
+        if peer in self._guests:
+            self._guests.remove(peer)
+            self.adopt(self.unit.home.ownerless(), orphan=True)
+
+    def _dismiss(self) -> None:
+        for peer in [peer for peer in self._leaving if not peer.alive()]:
+            self._leaving.remove(peer)
+            peer.close()
+
+    def adopt(self, slices: Any, *, orphan: bool) -> None:
+        """Takes slices over: a detached bot goes on, one that somebody waited for in vain is ended, and so is one
+        whose ladder was begun.
+        """
+        for held in slices:
+            grace = _grace_left(held)
+            bot = self.supervisor.adopt(held, Nobody(), orphan=orphan)
+            if bot is None or bot.key not in self.supervisor.bots:
+                continue
+            if grace is not None or not bot.intent.detached or self._stop is not None:
+                bot.stop(grace)
+
+    def stop(self, asker: Peer, grace: float) -> None:
+        """Ends everything in the unit, with grace periods of at most that many seconds, and then this process."""
+        if self._stop is None:
+            self._stop = Stop(self.unit, grace)
+            for peer in self._guests:
+                peer.tell(self._stop.order())
+            self.adopt(self.unit.home.ownerless(), orphan=True)
+            for bot in list(self.supervisor.bots.values()):
+                bot.stop(min(grace, bot.intent.grace))
+        self._stop.askers.append(asker)
+
+    def _end(self, stop: "Stop") -> None:
+        for path in (self.unit.socket, self.unit.link):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        self.supervisor.release()
+        self.supervisor.close()
+        left = self.unit.home.slices()
+        for peer in stop.askers:
+            peer.tell({"event": "stopped", "left": left})
+
+
+class Stop:
+    """The end of the unit: who asked for it, and when it is over."""
+
+    def __init__(self, unit: Unit, grace: float) -> None:
+        self.askers: Final[list[Peer]] = []
+        self._unit: Final = unit
+        self._grace: Final = grace
+        self._deadline: Final = time.monotonic() + grace + FREEZE_S + KILL_S
+
+    def order(self) -> dict[str, Any]:
+        """What guests are told."""
+        return {"event": "stop", "grace": self._grace}
+
+    def over(self, supervisor: Supervisor) -> bool:
+        """Whether nothing is left, or nothing that could be ended; kills what guests did not end in time."""
+        if any(not bot.given_up for bot in supervisor.bots.values()):
+            return False
+        left = self._unit.home.slices()
+        now = time.monotonic()
+        if left and now > self._deadline:
+            for path in left:
+                with contextlib.suppress(OSError):
+                    Slice(path, -1).kill()
+        return not left or now > self._deadline + KILL_S
+
+
+def _grace_left(held: Slice) -> float | None:
+    """What is left of the grace period of a ladder that was begun; None where none was."""
+    begun, intent = held.recall("stopping"), intent_of(held)
+    if begun is None or intent is None:
+        return None
+    at = begun.get("at")
+    return max(0.0, intent.grace - (time.time() - at)) if isinstance(at, int | float) else 0.0
+
+
+def _stranger(uid: int) -> HomeError:
+    return HomeError(
+        "The bots unit serves root and its own user only",
+        value=uid,
+        cause=f"this is user {uid}, and the unit runs as user {os.geteuid()}",
+        remedy="Use it as that user, or start a bots unit of your own: systemctl --user start swarmcg-bots",
+    )
+
+
+def serve(fd: int, unit: str) -> None:
+    """Serves a unit that nobody serves, and tells so, or why not, at the other end of ``fd``."""
+    if os.fork():
+        os._exit(0)
+    asker = Wire(socket.socket(fileno=fd))
+    place = msgspec.json.decode(unit, type=Unit)
+    try:
+        lock = _lock(place)
+        host = None if lock is None else _host(place, _listen(place), lock, None)
+    except (SwarmcgError, OSError) as e:
+        with contextlib.suppress(OSError):
+            asker.send({"event": "failed", "error": _reason(e, place).to_dict()})
+        return
+    if host is not None:
+        host.adopt(place.home.ownerless(), orphan=True)
+    with contextlib.suppress(OSError):
+        asker.send({"event": "ready"})
+    asker.close()
+    if host is not None:
+        host.run()
+
+
+def main(fd: int) -> None:
+    """Takes over from one that was killed what its keeper, at the other end of ``fd``, held for it."""
+    wire = Wire(socket.socket(fileno=fd))
+    slices, note, fds = bequest(wire)
+    if not note:  # it was stopping, and has left what would not end
+        end(wire, slices)
+        return
+    listener, lock = fds
+    _LOG.warning("the process that served the bots unit was killed; another one goes on")
+    host = _host(msgspec.convert(note["unit"], Unit), socket.socket(fileno=listener), lock, wire, note)
+    host.adopt(slices, orphan=False)
+    host.supervisor.catch_up()
+    host.adopt(host.unit.home.ownerless(), orphan=True)
+    host.run()
+
+
+def _host(
+    unit: Unit, listener: socket.socket, lock: int, wire: Wire | None, note: dict[str, Any] | None = None
+) -> Host:
+    deafen()
+    speak()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # systemd sends it to whatever ExecStop= has left
+    os.umask(0o022)
+    ours = Estate()
+    note = note or {"unit": msgspec.to_builtins(unit), "open_files": ours.open_files}
+    estate = Estate("swarmcg.supervisor.host", note, (listener.fileno(), lock), note["open_files"])
+    supervisor = Supervisor(unit.home, Journal(unit.journal), wire=wire, estate=estate)
+    allow_many_files()
+    return Host(unit, supervisor, listener)
+
+
+def _lock(unit: Unit) -> int | None:
+    """Moves this process into the unit's leaf and locks that; None when somebody else has locked it."""
+    unit.make_leaf()
+    fd = os.open(unit.leaf, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        hold(fd, fcntl.LOCK_EX, _LOCK_S)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    with open(f"{unit.leaf}/cgroup.procs", "w", encoding="ascii") as f:
+        f.write("0")
+    return fd
+
+
+def _listen(unit: Unit) -> socket.socket:
+    """The socket, for this user and root alone, and the link that leads to the unit."""
+    os.makedirs(unit.runtime, mode=0o755, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(unit.socket)
+    listener = socket.socket(socket.AF_UNIX)
+    os.umask(0o177)
+    listener.bind(unit.socket)
+    listener.listen(socket.SOMAXCONN)
+    listener.setblocking(False)
+    partial = f"{unit.link}.{os.getpid()}"
+    os.symlink(unit.directory, partial)
+    os.replace(partial, unit.link)
+    return listener
+
+
+def _reason(e: SwarmcgError | OSError, unit: Unit) -> SwarmcgError:
+    if isinstance(e, SwarmcgError):
+        return e
+    return HomeError(
+        "The bots unit cannot be served",
+        path=os.fsdecode(e.filename) if isinstance(e.filename, str | bytes) else unit.directory,
+        errno=e.errno,
+        cause=None if e.errno else str(e),
+        remedy="See that the unit's cgroup and its runtime directory can be written.",
+    )

@@ -1,0 +1,378 @@
+"""The bots unit: detached bots outlive every process of ours, and a stop ends and reports all of them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarmcg import Config, Starter
+from swarmcg.errors import HomeError, OwnerLostError
+from swarmcg.testing import SwarmingServer
+from tests.host.command import SOON_S, line
+from tests.host.engine import until
+from tests.host.unit import Unit, lives
+
+PATIENT = ("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.02; done")
+DEAF = ("sh", "-c", "trap '' TERM; while :; do sleep 1000; done")
+FOREVER = ("sleep", "1000")
+READY = ("sh", "-c", "echo ready; exec sleep 1000")
+
+
+@pytest.fixture
+def unit(home: Path, tmp_path: Path) -> Iterator[Unit]:
+    unit = Unit(home, tmp_path)
+    unit.start()
+    yield unit
+    assert unit.stop("--grace", "0").returncode == 0
+    assert os.listdir(unit.socket.parent) == []
+
+
+def test_a_detached_command_outlives_the_command_line(unit: Unit) -> None:
+    pid, place = unit.detach("one", *PATIENT)
+    assert lives(pid)
+    assert place.startswith(f"{unit.bots}/one.")
+    assert os.getsid(pid) == pid
+    done = unit("clean", "--yes", "--detached", "one")
+    assert (done.returncode, done.stderr) == (0, "")
+    head, row = (text.split("\t") for text in done.stdout.splitlines())
+    assert dict(zip(head, row, strict=True))["REASON"] == "terminated"
+    assert not lives(pid)
+    assert (unit.reports()["one"].exit_code, unit.slices()) == (5, [])
+
+
+def test_only_the_detached_ones_that_were_named_are_ended(unit: Unit) -> None:
+    for name in ("one", "two", "three"):
+        unit.detach(name, *FOREVER)
+    assert unit("clean", "--yes", "--detached", "two", "nobody").returncode == 0
+    assert unit.slices() == ["one", "three"]
+    assert unit("clean").stdout == ""  # they have an owner
+    assert unit("clean", "--yes", "--detached").returncode == 0
+    assert unit.slices() == []
+
+
+def test_a_signal_to_clean_ends_the_grace_of_detached_ones(unit: Unit) -> None:
+    unit.detach("deaf", *DEAF)
+    with unit.running("clean", "--yes", "--detached", "--grace", "1h") as process:
+        until(lambda: "terminated" in json.dumps(state_of(unit, "deaf")))
+        process.terminate()
+        assert process.wait(SOON_S) == 0
+    assert unit.reports()["deaf"].reason == "killed-after-grace"
+
+
+def state_of(unit: Unit, name: str) -> object:
+    (place,) = (path for path in unit.bots.iterdir() if path.name.startswith(f"{name}."))
+    try:
+        return json.loads(os.getxattr(place, "trusted.swarmcg.stopping"))
+    except OSError:
+        return {}
+
+
+def test_what_cannot_be_started_is_told_as_in_the_foreground(unit: Unit) -> None:
+    done = unit("run", "--detach", "--", "/nonexistent")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (127, "", 3)
+    assert unit.slices() == []
+
+
+def test_without_a_unit_nothing_can_be_detached(home: Path, tmp_path: Path) -> None:
+    nowhere = Unit(home, tmp_path)
+    done = nowhere("run", "--detach", "--", "true")
+    assert done.returncode == 125
+    assert "systemctl start swarmcg-bots" in done.stderr
+    assert nowhere("run", "--detach", "--home", str(home), "--", "true").returncode == 125
+    assert nowhere.stop().returncode == 0
+
+
+def test_a_second_start_changes_nothing(unit: Unit) -> None:
+    before = unit.processes()
+    unit.start()
+    assert unit.processes() == before
+
+
+def test_the_keeper_is_in_a_leaf_and_bots_are_one_level_down(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    assert len(unit.processes()) == 2
+    assert (unit.directory / "cgroup.procs").read_text() == ""
+    assert f"/{unit.directory.name}/bots/one." in Path(f"/proc/{pid}/cgroup").read_text()
+
+
+# Who dies, and what then happens
+
+
+def replaced(unit: Unit, old: int) -> None:
+    """Waits until another process commands than this one."""
+    until(lambda: unit.processes().get("host", old) != old)
+
+
+def test_when_the_one_that_commands_is_killed_its_heir_goes_on(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *PATIENT)
+    old = unit.processes()["host"]
+    unit.kill("host")
+    replaced(unit, old)
+    assert lives(pid)
+    assert unit("clean", "--yes", "--detached", "one").returncode == 0
+    assert (unit.reports()["one"].reason, unit.reports()["one"].exit_code) == ("terminated", 5)
+
+
+def test_an_heir_learns_what_ended_while_nobody_commanded(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    os.kill(unit.processes()["host"], signal.SIGSTOP)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not lives(pid))
+    unit.kill("host")
+    assert (unit.report("one").reason, unit.report("one").signal) == ("signaled", signal.SIGTERM)
+
+
+def test_a_killed_keeper_is_replaced_and_its_bots_end_unobserved(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    unit.kill("keeper")
+    unit.detach("two", "sh", "-c", "exit 4")
+    assert unit.report("two").exit_code == 4
+    assert lives(pid)
+    os.kill(pid, signal.SIGTERM)
+    assert (unit.report("one").reason, unit.report("one").signal) == ("unobserved", None)
+
+
+def test_when_both_are_killed_the_next_command_puts_them_back(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    unit.kill("host", "keeper")
+    assert unit.processes() == {}
+    done = unit("clean")  # lists what has no owner, once the unit has one again
+    assert (done.returncode, done.stdout) == (0, "")
+    assert set(unit.processes()) == {"host", "keeper"}
+    assert lives(pid)
+    assert unit("clean", "--yes", "--detached").returncode == 0
+    assert unit.reports()["one"].reason == "unobserved"
+
+
+def test_a_ladder_that_was_begun_is_finished_by_the_heir(unit: Unit) -> None:
+    unit.detach("deaf", *DEAF, flags=("--grace", "2"))
+    with unit.running("clean", "--yes", "--detached", "deaf"):
+        until(lambda: state_of(unit, "deaf"))
+        unit.kill("host")
+        assert unit.report("deaf").reason == "killed-after-grace"
+
+
+def test_the_one_that_commands_is_killed_again_and_again(unit: Unit) -> None:
+    unit.detach("one", *FOREVER)
+    for _ in range(3):
+        old = unit.processes()["host"]
+        unit.kill("host")
+        replaced(unit, old)
+        assert unit("clean").returncode == 0  # it answers
+    assert unit.slices() == ["one"]
+
+
+# In the foreground
+
+
+def test_run_uses_the_unit_s_home_and_keeps_its_own_session(unit: Unit) -> None:
+    done = unit("run", "--id", "fg", "--", "sh", "-c", "grep 0:: /proc/self/cgroup; ps -o sid= -p $$")
+    where, session = done.stdout.split()
+    assert f"/{unit.directory.name}/bots/fg." in where
+    assert int(session) == os.getsid(0)
+
+
+def test_a_killed_run_does_not_leave_its_command(unit: Unit) -> None:
+    with unit.running("run", "--id", "fg", "--", *READY) as process:
+        assert line(process.stdout) == "ready"
+        process.kill()
+        assert unit.report("fg").reason == "unobserved"
+    assert unit.slices() == []
+
+
+def test_a_run_is_told_when_the_unit_stops(unit: Unit) -> None:
+    with unit.running(
+        "run", "--id", "fg", "--", "sh", "-c", "trap 'exit 6' TERM; echo ready; while :; do sleep 0.02; done"
+    ) as process:
+        assert line(process.stdout) == "ready"
+        assert unit.stop().returncode == 0
+        assert process.wait(SOON_S) == 6
+    assert unit.reports()["fg"].reason == "terminated"
+
+
+def test_a_run_is_told_of_the_stop_by_the_heir_as_well(unit: Unit) -> None:
+    with unit.running("run", "--id", "fg", "--", *READY) as process:
+        assert line(process.stdout) == "ready"
+        old = unit.processes()["host"]
+        unit.kill("host")
+        replaced(unit, old)
+        assert unit.stop().returncode == 0
+        assert process.wait(SOON_S) == 128 + signal.SIGTERM
+    assert unit.reports()["fg"].reason == "terminated"
+
+
+def test_a_run_that_does_not_answer_is_killed_when_the_stop_must_end(unit: Unit) -> None:
+    with unit.running("run", "--id", "fg", "--", *READY) as process:
+        assert line(process.stdout) == "ready"
+        process.send_signal(signal.SIGSTOP)
+        assert unit.stop("--grace", "0").returncode in {0, 1}
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(SOON_S) == 128 + signal.SIGKILL
+    assert unit.slices() == []
+
+
+# The stop
+
+
+def test_a_stop_in_the_middle_of_a_ladder(unit: Unit) -> None:
+    unit.detach("patient", *PATIENT)
+    unit.detach("deaf", *DEAF)
+    unit.detach("plain", *FOREVER)
+    with unit.running("clean", "--yes", "--detached", "deaf", "--grace", "1h"):
+        until(lambda: state_of(unit, "deaf"))
+        done = unit.stop("--grace", "0.5")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    found = {name: (r.reason, r.exit_code, r.signal) for name, r in unit.reports().items()}
+    assert found == {
+        "patient": ("terminated", 5, None),
+        "deaf": ("killed-after-grace", None, signal.SIGKILL),
+        "plain": ("terminated", None, signal.SIGTERM),
+    }
+    assert sorted(path.name for path in unit.directory.iterdir() if path.is_dir()) == []
+
+
+def test_a_stop_after_both_were_killed_reports_all_the_same(unit: Unit) -> None:
+    unit.detach("one", *FOREVER)
+    unit.kill("host", "keeper")
+    assert unit.stop().returncode == 0
+    assert unit.reports()["one"].reason == "unobserved"
+    assert unit.processes() == {}
+
+
+# Who may, and what is not understood
+
+
+def test_another_user_is_refused(unit: Unit) -> None:
+    unit.socket.chmod(0o666)
+    program = """
+import os, sys
+from swarmcg.supervisor.unit import Unit, connect
+from swarmcg.errors import HomeError
+os.chdir(sys.argv[2])
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
+try:
+    connect(Unit(directory=sys.argv[1], runtime=".", journal=""))
+except HomeError as e:
+    print(e.value, e.what)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(unit.directory), str(unit.socket.parent)],
+        env=unit.env,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("65534 The bots unit serves root and its own user only"), done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\2{}", b"\0\0\0\4null", b"\0\0\0\1{", b'\0\0\0\x0f{"do":"attach"}'],
+)
+def test_who_speaks_another_language_is_hung_up_on_and_ends_no_bot(unit: Unit, text: bytes) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(unit.socket))
+        stranger.settimeout(SOON_S)
+        stranger.sendall(text)
+        if not text.startswith(b"GET"):  # its length makes it wait for more
+            while stranger.recv(4096):
+                pass
+    assert lives(pid)
+    assert unit("clean").returncode == 0
+
+
+# The library
+
+
+@pytest.fixture
+def config() -> Iterator[Config]:
+    with tempfile.TemporaryDirectory(prefix="bot") as work:
+        os.mkdir(f"{work}/w")
+        yield Config("bot-1", f"{work}/w", python_version=sys.executable)
+
+
+@pytest.fixture
+def server() -> Iterator[SwarmingServer]:
+    with SwarmingServer() as server:
+        yield server
+
+
+@pytest.fixture
+def starter(unit: Unit, server: SwarmingServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starter]:
+    for name in ("SWARMCG_STATE_DIR", "SWARMCG_RUNTIME_DIR", "SWARMCG_CACHE_DIR"):
+        monkeypatch.setenv(name, unit.env[name])
+    with Starter(server.url) as starter:
+        yield starter
+
+
+def test_a_starter_s_bots_live_in_the_unit_and_end_with_it(
+    unit: Unit, starter: Starter, config: Config
+) -> None:
+    bot = starter.start(config)
+    assert str(bot.slice).startswith(f"{unit.bots}/")
+    starter.close()
+    assert bot.wait(SOON_S).reason == "terminated"
+    assert unit.slices() == []
+
+
+def test_a_detached_bot_outlives_its_starter(
+    starter: Starter, config: Config, server: SwarmingServer
+) -> None:
+    bot = starter.start(config, detach=True)
+    starter.close()
+    assert lives(bot.pid)
+    task = server.give_task(["echo", "still here"])
+    assert task.wait(SOON_S) == "COMPLETED"
+    bot.drain()
+    assert bot.wait(SOON_S).reason == "exited"
+
+
+def test_a_starter_goes_on_with_the_heir(unit: Unit, starter: Starter, config: Config) -> None:
+    first = starter.start(config)
+    old = unit.processes()["host"]
+    unit.kill("host")
+    replaced(unit, old)
+    assert unit.report("bot-1").incarnation == first.incarnation  # it was not detached, and its owner is lost
+    with pytest.raises(OwnerLostError):
+        first.wait(SOON_S)
+    second = starter.start(config)
+    second.terminate_or_kill()
+    assert second.wait().reason == "terminated"
+
+
+def test_the_bots_of_a_killed_program_are_ended(unit: Unit, config: Config, server: SwarmingServer) -> None:
+    program = """
+import sys
+from swarmcg import Config, Starter
+bot = Starter(sys.argv[1]).start(Config("bot-1", sys.argv[2], python_version=sys.executable))
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    words = [sys.executable, "-c", program, server.url, str(config.work_directory)]
+    with subprocess.Popen(
+        words, env=unit.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert line(owner.stdout) == "ready"
+        owner.kill()
+    assert unit.report("bot-1").reason == "terminated"
+    until(lambda: not unit.slices())
+
+
+def test_detaching_needs_the_unit(
+    config: Config, server: SwarmingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SWARMCG_RUNTIME_DIR", str(tmp_path / "none"))
+    with (
+        Starter(server.url, cache_directory=tmp_path / "cache") as starter,
+        pytest.raises(HomeError) as caught,
+    ):
+        starter.start(config, detach=True)
+    assert "swarmcg-bots" in (caught.value.remedy or "")
