@@ -31,7 +31,7 @@ def unit(home: Path, tmp_path: Path) -> Iterator[Unit]:
     unit.start()
     yield unit
     assert unit.stop("--grace", "0").returncode == 0
-    assert os.listdir(unit.socket.parent) == []
+    assert not {"keeper.sock", "unit"} & set(os.listdir(unit.socket.parent))
 
 
 def test_a_detached_command_outlives_the_command_line(unit: Unit) -> None:
@@ -184,7 +184,7 @@ def test_a_killed_run_does_not_leave_its_command(unit: Unit) -> None:
         assert line(process.stdout) == "ready"
         process.kill()
         assert unit.report("fg").reason == "unobserved"
-    assert unit.slices() == []
+    until(lambda: not unit.slices())
 
 
 def test_a_run_is_told_when_the_unit_stops(unit: Unit) -> None:
