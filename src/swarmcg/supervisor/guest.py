@@ -10,7 +10,7 @@ from swarmcg.cgroup.home import Home
 from swarmcg.errors import SwarmcgError
 from swarmcg.keeper.wire import Wire
 from swarmcg.supervisor.supervisor import Supervisor
-from swarmcg.supervisor.unit import Unit, answer, connect, find_unit
+from swarmcg.supervisor.unit import Unit, answer, being_stopped, connect, find_unit
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -37,6 +37,7 @@ class Guest:
 
     def __init__(self, unit: Unit) -> None:
         self._unit: Final = unit
+        self._stopping = False
         self._wire = _register(unit)
 
     @property
@@ -45,12 +46,16 @@ class Guest:
         return self._unit.home
 
     def watch(self, supervisor: Supervisor) -> None:
-        """Obeys the unit from the supervisor's turns on."""
+        """Obeys the unit from now on, in the supervisor's turns. Raises HomeError when it is being stopped."""
         supervisor.poll.watch(self._wire.fileno(), lambda: self._hear(supervisor))
+        self._hear(supervisor)  # what came with the last answer makes no descriptor readable
+        if self._stopping and not supervisor.bots:
+            raise being_stopped()
 
     def _hear(self, supervisor: Supervisor) -> None:
         for message, _ in self._wire.receive():
             if message["event"] == "stop":
+                self._stopping = True
                 for bot in list(supervisor.bots.values()):
                     bot.stop(min(message["grace"], bot.intent.grace))
         if self._wire.ended:

@@ -33,7 +33,7 @@ from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.remains import intent_of
 from swarmcg.supervisor.service import Channel, Client, allow_many_files, deafen
 from swarmcg.supervisor.supervisor import Supervisor
-from swarmcg.supervisor.unit import Unit
+from swarmcg.supervisor.unit import Unit, being_stopped
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -195,11 +195,9 @@ class Host:
 
     def admit(self, launch: Launch) -> None:
         """Raises HomeError for a bot that would only be born to be ended."""
+        del launch
         if self._stop is not None:
-            raise HomeError(
-                f"Bot {launch.bot_id!r} could not be started: the bots unit is being stopped",
-                remedy="systemctl start swarmcg-bots, once it has stopped.",
-            )
+            raise being_stopped()
 
     def receive_guest(self, peer: Peer) -> None:
         """A peer makes slices here by itself, and ends them when it is told to."""

@@ -27,7 +27,17 @@ from swarmcg.places import places
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Unit", "answer", "connect", "find_unit", "no_unit", "put_host", "reach", "unit_at"]
+__all__ = [
+    "Unit",
+    "answer",
+    "being_stopped",
+    "connect",
+    "find_unit",
+    "no_unit",
+    "put_host",
+    "reach",
+    "unit_at",
+]
 
 _WITHIN_S: Final = 30.0
 _LISTENS_S: Final = 5.0
@@ -114,6 +124,14 @@ def no_unit() -> HomeError:
         path=unit_at("").socket,
         cause="nobody else would keep it once this command has ended",
         remedy=f"systemctl{user} start swarmcg-bots, or run it in the foreground.",
+    )
+
+
+def being_stopped() -> HomeError:
+    """Why nothing can be started now."""
+    return HomeError(
+        "Nothing can be started in the bots unit: it is being stopped",
+        remedy="systemctl start swarmcg-bots, once it has stopped.",
     )
 
 
