@@ -33,6 +33,7 @@ from tests.host.lan import (
     SECOND,
     Lan,
     classes,
+    foreign_table,
     lan,
     operators_classes,
     priorities,
@@ -387,6 +388,18 @@ def test_what_a_lost_slice_leaves_is_listed_and_removed_by_clean(
     done = swarmcg("clean", "--yes")
     assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (0, "", 2)
     assert (tables(), roots(), swarmcg("clean").returncode) == ([], [], 0)
+
+
+def test_what_other_programs_keep_with_their_tables_is_nobodys_business(home: Path, cable: Lan) -> None:
+    """nft 1.1 keeps its version there."""
+    del cable
+    there = home / "bot.0123456789abcdef"
+    there.mkdir()
+    with foreign_table("other", b"\1\4\0\0\0\1"), foreign_table("swarmcg-fedcba9876543210", b"\1\1\0\0\2his"):
+        network.install(NetworkPlan(markings=(Marking(5),)), str(there))
+        network.remove(str(there))
+        assert network.orphans(end=True) == []
+    there.rmdir()
 
 
 def test_what_a_lost_slice_leaves_is_removed_by_the_next_start(home: Path, engine: Engine) -> None:

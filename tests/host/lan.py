@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.nfnetlink.nftsocket import NFPROTO_INET, NFTSocket
 from pyroute2.netlink.rtnl import TC_H_ROOT
 from pyroute2.nftables.main import NFTables
+
+from swarmcg.cgroup.network.messages import batch, deleting, making
 
 CABLE: Final = "cable0"
 SECOND: Final = "cable1"
@@ -107,6 +110,15 @@ def priorities(table: str) -> list[int]:
         if e.get_attr("NFTA_EXPR_NAME") == "immediate"
     ]
     return [int.from_bytes(value, sys.byteorder) for value in values if value is not None]
+
+
+@contextlib.contextmanager
+def foreign_table(name: str, user_data: bytes) -> Iterator[None]:
+    """A table of somebody else."""
+    with NFTSocket(nfgen_family=NFPROTO_INET) as nft:
+        nft.nlm_request_batch(batch(making(name, user_data, {})))
+        yield
+        nft.nlm_request_batch(batch([deleting(name)]))
 
 
 def roots(name: str = CABLE) -> list[str]:

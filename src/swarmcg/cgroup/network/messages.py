@@ -29,6 +29,7 @@ __all__ = [
     "Chains",
     "Expressions",
     "RuleMessage",
+    "TableMessage",
     "batch",
     "deleting",
     "kind_of",
@@ -53,6 +54,16 @@ class RuleMessage(nft_rule_msg):  # type: ignore[misc]  # pyroute2 has no types
                 ops: Final = {**_KnownSocket.socket_keys.ops, CGROUPV2: "NFT_SOCKET_CGROUPV2"}
 
 
+class TableMessage(nft_table_msg):  # type: ignore[misc]  # pyroute2 has no types
+    """pyroute2's message with the user data as bytes: it takes them for a comment, and fails over what nft 1.1 keeps
+    with its tables.
+    """
+
+    nla_map = tuple(
+        (name, "cdata" if name == "NFTA_TABLE_USERDATA" else kind) for name, kind in nft_table_msg.nla_map
+    )
+
+
 Expressions = list[dict[str, Any]]
 Chains = Mapping[str, Sequence[Expressions]]
 """The rules of each chain, in order. A chain is named after the hook that it has."""
@@ -70,12 +81,12 @@ def batch(messages: Iterable[Any]) -> list[Any]:
     return [_edge(_BATCH_BEGIN), *messages, _edge(_BATCH_END)]
 
 
-def making(table: str, comment: str | None, chains: Chains) -> Iterator[Any]:
+def making(table: str, user_data: bytes | None, chains: Chains) -> Iterator[Any]:
     """What makes a table with its chains and rules, none of which may be there."""
     attributes: list[list[Any]] = [["NFTA_TABLE_NAME", table]]
-    if comment is not None:
-        attributes.append(["NFTA_TABLE_USERDATA", {"value": comment}])
-    yield _message(nft_table_msg, NFT_MSG_NEWTABLE, attributes, NLM_F_CREATE | NLM_F_EXCL)
+    if user_data is not None:
+        attributes.append(["NFTA_TABLE_USERDATA", user_data])
+    yield _message(TableMessage, NFT_MSG_NEWTABLE, attributes, NLM_F_CREATE | NLM_F_EXCL)
     for chain, rules in chains.items():
         yield _message(nft_chain_msg, NFT_MSG_NEWCHAIN, _chain(table, chain), NLM_F_CREATE | NLM_F_EXCL)
         for expressions in rules:
@@ -90,7 +101,7 @@ def rule(expressions: Expressions, *where: list[Any]) -> Any:
 
 def deleting(table: str) -> Any:
     """What removes a table with all that is in it."""
-    return _message(nft_table_msg, NFT_MSG_DELTABLE, [["NFTA_TABLE_NAME", table]])
+    return _message(TableMessage, NFT_MSG_DELTABLE, [["NFTA_TABLE_NAME", table]])
 
 
 def kind_of(number: int) -> int:

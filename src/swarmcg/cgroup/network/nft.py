@@ -13,11 +13,20 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_GETRULE,
     NFT_MSG_GETTABLE,
     NFT_MSG_NEWRULE,
+    NFT_MSG_NEWTABLE,
     NFTSocket,
-    nft_table_msg,
 )
 
-from swarmcg.cgroup.network.messages import Expressions, RuleMessage, batch, deleting, kind_of, making, rule
+from swarmcg.cgroup.network.messages import (
+    Expressions,
+    RuleMessage,
+    TableMessage,
+    batch,
+    deleting,
+    kind_of,
+    making,
+    rule,
+)
 from swarmcg.cgroup.network.place import Label
 from swarmcg.cgroup.network.program import program, sample
 from swarmcg.errors import NetworkError
@@ -37,7 +46,8 @@ class Tables:
 
     def __init__(self) -> None:
         self._socket: Final = NFTSocket(nfgen_family=NFPROTO_INET)
-        self._socket.register_policy({kind_of(NFT_MSG_NEWRULE): RuleMessage})
+        policy = {kind_of(NFT_MSG_NEWRULE): RuleMessage, kind_of(NFT_MSG_NEWTABLE): TableMessage}
+        self._socket.register_policy(policy)
 
     def __enter__(self) -> Self:
         return self
@@ -47,7 +57,7 @@ class Tables:
 
     def labels(self) -> list[Label]:
         """Every table that has a name as ours have. Raises NetlinkError: EPERM, EINVAL without nftables."""
-        found = self._socket.request_get(nft_table_msg(), NFT_MSG_GETTABLE)
+        found = self._socket.request_get(TableMessage(), NFT_MSG_GETTABLE)
         read = (Label.read(m.get_attr("NFTA_TABLE_NAME"), m.get_attr("NFTA_TABLE_USERDATA")) for m in found)
         return [label for label in read if label is not None]
 
@@ -57,7 +67,9 @@ class Tables:
         """
         chains = program(label, rules)
         there = any(known.name == label.name for known in self.labels())
-        self.commit([*([deleting(label.name)] if there else []), *making(label.name, label.comment, chains)])
+        self.commit(
+            [*([deleting(label.name)] if there else []), *making(label.name, label.user_data, chains)]
+        )
         asked = [(chain, _said(expressions)) for chain, listed in chains.items() for expressions in listed]
         shown = self._rules(label.name)
         if not _same(asked, shown):

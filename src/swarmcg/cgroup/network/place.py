@@ -27,8 +27,9 @@ _INITIAL_NAMESPACE: Final = 0xEFFFFFFB
 _LEVELS_BY_NAMESPACE: Final = (6, 11)
 _LABEL: Final = re.compile(r"([0-9]+) (?:-|([0-9]+):([0-9a-f]{8})) (/.*)", re.DOTALL)
 _NAME: Final = re.compile(r"swarmcg-[0-9a-f]{16}")
-_LONGEST_COMMENT: Final = 254
-"""NFT_USERDATA_MAXLEN, 256 bytes, less the comment's type and length and a NUL in it that libnftnl wants."""
+_LONGEST_COMMENT: Final = 253
+"""NFT_USERDATA_MAXLEN, 256 bytes, less the comment's type, its length, and the NUL that libnftnl wants at its end."""
+_COMMENT: Final = 0  # NFTNL_UDATA_TABLE_COMMENT; nft 1.1 keeps other things there as well
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,24 +86,38 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
         return self.read_name or (table_name(self.place.path) if self.place else "")
 
     @property
-    def comment(self) -> str | None:
-        """The comment to be written; None for one that would be too long, whose table nobody calls an orphan."""
+    def user_data(self) -> bytes | None:
+        """The table's user data, which holds a comment as nft shows it; None for one that would be too long, whose
+        table nobody calls an orphan.
+        """
         assert self.place is not None  # noqa: S101  only who makes a table asks
         shaped = f"{self.shaped.interface}:{self.shaped.handle:08x}" if self.shaped else "-"
-        text = f"{self.place.namespace} {shaped} {self.place.path}"
-        return text if len(text.encode(errors="surrogateescape")) <= _LONGEST_COMMENT else None
+        text = os.fsencode(f"{self.place.namespace} {shaped} {self.place.path}")
+        if len(text) > _LONGEST_COMMENT:
+            return None
+        return bytes((_COMMENT, len(text) + 1)) + text + b"\0"
 
     @classmethod
-    def read(cls, name: str, comment: object) -> "Label | None":
-        """The label of a table by its name and comment; None when the name is none of ours."""
+    def read(cls, name: str, user_data: bytes | None) -> "Label | None":
+        """The label of a table by its name and user data; None when the name is none of ours."""
         if not _NAME.fullmatch(name):
             return None
-        found = _LABEL.fullmatch(comment) if isinstance(comment, str) else None
+        found = _LABEL.fullmatch(_comment(user_data or b""))
         if found is None:
             return cls(place=None, read_name=name)
         place = Place(cgroup_id=0, level=0, namespace=int(found[1]), path=found[4])
         shaped = Shaped(int(found[2]), int(found[3], 16)) if found[2] else None
         return cls(place=place, shaped=shaped, read_name=name)
+
+
+def _comment(user_data: bytes) -> str:
+    """The comment among the things that nft keeps with a table, each with a byte for its type and its length."""
+    while len(user_data) > 1:
+        kind, length = user_data[:2]
+        value, user_data = user_data[2 : 2 + length], user_data[2 + length :]
+        if kind == _COMMENT:
+            return os.fsdecode(value.removesuffix(b"\0"))
+    return ""
 
 
 def table_name(slice_path: str) -> str:

@@ -107,7 +107,7 @@ def test_pyroute2_itself_is_left_as_it_is() -> None:
 
 def test_a_transaction_is_framed_and_asks_for_every_answer() -> None:
     chains = program(Label(place=PLACE), NetworkPlan(markings=(Marking(5),), ingress=Rate("lo", 5000)))
-    messages = batch([deleting("t"), *making("t", "words", chains)])
+    messages = batch([deleting("t"), *making("t", b"words", chains)])
     kinds = [message["header"]["type"] for message in messages]
     delete, table, chain, one = 0x0A02, 0x0A00, 0x0A03, 0x0A06
     assert kinds == [0x10, delete, table, chain, one, chain, one, 0x11]

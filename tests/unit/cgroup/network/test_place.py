@@ -41,7 +41,7 @@ def test_a_place_that_cannot_be_told_is_an_error(tmp_path: Path, mount: str | No
 def test_a_table_remembers_where_its_slice_and_class_are(shaped: Shaped | None) -> None:
     where = Place(cgroup_id=9, level=2, namespace=HERE, path="/a b/bot.0123456789abcdef")
     written = Label(place=where, shaped=shaped)
-    read = Label.read(written.name, written.comment)
+    read = Label.read(written.name, written.user_data)
     assert read is not None
     assert (read.name, read.shaped) == (NAME, shaped)
     assert read.place is not None
@@ -49,18 +49,40 @@ def test_a_table_remembers_where_its_slice_and_class_are(shaped: Shaped | None) 
 
 
 def test_a_comment_that_would_be_too_long_is_left_out() -> None:
-    for length, fits in ((200, True), (260, False)):
+    most = 256 - len("TL") - len(f"{HERE} - /.0123456789abcdef") - len("0")
+    for length in (most, most + 1):
         where = Place(cgroup_id=9, level=2, namespace=HERE, path="/" + "a" * length + ".0123456789abcdef")
-        assert (Label(place=where).comment is not None) is fits
+        written = Label(place=where).user_data
+        assert (written and len(written)) == (256 if length == most else None)
+
+
+def test_any_bytes_may_be_in_a_path() -> None:
+    where = Place(cgroup_id=9, level=2, namespace=HERE, path="/\udcff\n.0123456789abcdef")
+    read = Label.read(NAME, Label(place=where).user_data)
+    assert read is not None
+    assert read.place is not None
+    assert read.place.path == where.path
+
+
+def comment(text: str) -> bytes:
+    return bytes((0, len(text) + 1)) + text.encode() + b"\0"
+
+
+@pytest.mark.parametrize("data", [b"\1\4\0\0\0\1", b"\7", b"\0\xff", b"", b"\2\0"])
+def test_what_else_is_kept_with_a_table_is_no_comment(data: bytes) -> None:
+    assert Label.read(NAME, data) == Label(place=None, read_name=NAME)
+    behind = Label.read(NAME, data + comment(f"{HERE} - /gone"))
+    assert behind is not None
+    assert (behind.place is None) is (data in {b"\7", b"\0\xff"})
 
 
 @pytest.mark.parametrize("name", ["filter", "swarmcg", "swarmcg-", "swarmcg-0123456789abcdeg", NAME + "0"])
 def test_tables_of_other_names_are_nobodys_business(name: str) -> None:
-    assert Label.read(name, f"{HERE} - /x") is None
+    assert Label.read(name, comment(f"{HERE} - /x")) is None
 
 
 @pytest.mark.parametrize(
-    ("comment", "orphan"),
+    ("said", "orphan"),
     [
         (f"{HERE} - /gone", True),
         (f"{HERE} 3:53570001 /gone", True),
@@ -69,12 +91,11 @@ def test_tables_of_other_names_are_nobodys_business(name: str) -> None:
         (None, False),
         ("somebody's own words", False),
         (f"{HERE} 3:5357 /gone", False),
-        (7, False),
     ],
 )
-def test_an_orphan_is_what_certainly_has_no_slice(tmp_path: Path, comment: object, orphan: bool) -> None:
+def test_an_orphan_is_what_certainly_has_no_slice(tmp_path: Path, said: str | None, orphan: bool) -> None:
     (tmp_path / "there").mkdir()
-    label = Label.read(NAME, comment)
+    label = Label.read(NAME, None if said is None else comment(said))
     assert label is not None
     assert orphaned(label, hierarchy(str(tmp_path))) is orphan
     assert not orphaned(label, hierarchy(str(tmp_path), "/elsewhere"))  # a mount that shows another part
