@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cgroup import devices, protection, systemd
+from swarmcg.cgroup import device_filter, devices, protection, systemd
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -66,6 +66,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
             granted=self.granted(besides=besides),
+            devices=device_filter.control(list(_down(self.hierarchy.mount or "", self._source()))),
         )
 
     def _source(self) -> str:

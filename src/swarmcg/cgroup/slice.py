@@ -20,12 +20,13 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cgroup import network
+from swarmcg.cgroup import device_filter, network
 from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
 from swarmcg.keeper.keeper import write_attribute
-from swarmcg.resources import NetworkPlan, Plan, Step, settled
+from swarmcg.resources import DeviceRules, NetworkPlan, Plan, Step, settled
+from swarmcg.resources.devices import FIELD as DEVICES
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -144,16 +145,28 @@ class Slice:
         return recall(self.fd, name)
 
     def apply(self, plan: Plan) -> dict[str, str]:
-        """Writes every step and reads it back, then the packet rules; the values in force by file, or field.
+        """Writes every step and reads it back, then the device rules and the packet rules; the values in force by
+        file, or field.
 
         Raises CgroupError at the first one that the kernel refuses or takes differently; the caller removes
         the slice.
         """
         limits = {step.file: self._write(step) for step in plan.steps}
+        if plan.devices is not None:
+            self.apply_devices(plan.devices).close()
+            limits[DEVICES] = str(plan.devices)
         if plan.network is not None:
             self.filter(plan.network)
             limits |= plan.network.limits
         return limits
+
+    def apply_devices(self, rules: DeviceRules | None) -> device_filter.Exchange:
+        """Puts device rules in force in place of those that the slice has, at once and while processes live in
+        it; None takes them away. The caller closes what it gets, or undoes the exchange first.
+
+        Raises CgroupError; then nothing has changed.
+        """
+        return device_filter.exchange(self.path, rules)
 
     def filter(self, rules: NetworkPlan | None) -> None:
         """Puts exactly these packet rules in force and reads them back, or none. Raises CgroupError; then the

@@ -1,5 +1,6 @@
 """Devices as docker's flags name them, resolved to the numbers that the kernel and OCI use."""
 
+import contextlib
 import os
 import re
 import stat
@@ -11,6 +12,8 @@ from swarmcg.cli.parser import UsageError
 from swarmcg.resources import Device, ThrottleDevice, WeightDevice
 
 __all__ = ["byte_rate", "node", "rate", "rule", "weight"]
+
+_Node = tuple[Literal["b", "c"], int, int]
 
 _NUMBERS: Final = re.compile(r"(\d{1,10}):(\d{1,10})", re.ASCII)
 _RULE: Final = re.compile(r"([abc]) (\d{1,10}|\*):(\d{1,10}|\*) ([rwm]{1,3})", re.ASCII)
@@ -35,30 +38,57 @@ def byte_rate(flag: str, text: str) -> ThrottleDevice:
     return ThrottleDevice(major=major, minor=minor, rate=sizes.size(flag, value))
 
 
-def node(flag: str, text: str) -> Device:
-    """``DEV[:PERM]``. Docker's middle part, another name inside a container, must be the same here."""
-    path, *rest = text.split(":")
-    access = rest.pop() if rest and _ACCESS.fullmatch(rest[-1]) else "rwm"
-    if rest not in ([], [path]):
+def node(flag: str, text: str) -> tuple[Device, ...]:
+    """``DEV[:PERM]``, where DEV may be a link, or a directory: it stands for all device nodes below it, as of now.
+
+    Docker's middle part, another name inside a container, must be the same here.
+    """
+    path, access = _permissions(text)
+    path = _on_host(flag, path)
+    if _NUMBERS.fullmatch(path):
+        cause = "numbers alone do not say whether it is a block or a character device"
+        raise _wrong(flag, text, cause, f"Give --device-cgroup-rule 'c {path} {access}', or with b for c.")
+    nodes = sorted(_below(path)) if os.path.isdir(path) else [_node(flag, path)]
+    if not nodes:
+        cause = "there is no device node in this directory, nor below it"
+        raise _wrong(flag, text, cause, "Name a device node, as in /dev/kvm.")
+    return tuple(
+        Device(allow=True, type=kind, major=major, minor=minor, access=access) for kind, major, minor in nodes
+    )
+
+
+def _permissions(text: str) -> tuple[str, str]:
+    """The path and the letters. A path may have colons itself, as the links in /dev/disk/by-path do."""
+    path, _, access = text.rpartition(":")
+    if not path or not _ACCESS.fullmatch(access) or os.path.lexists(text):
+        return text, "rwm"
+    return path, access
+
+
+def _on_host(flag: str, path: str) -> str:
+    here, colon, inside = path.partition(":/")
+    if not colon or os.path.lexists(path):
+        return path
+    if f"/{inside}" != here:
         cause = "a slice has no file system of its own, so a device keeps its name"
-        raise _wrong(flag, text, cause, "Give DEV or DEV:PERM, as in /dev/kvm:rw.")
-    kind, major, minor = _numbers(flag, path)
-    return Device(allow=True, type="b" if kind == "b" else "c", major=major, minor=minor, access=access)
+        raise _wrong(flag, path, cause, "Give DEV or DEV:PERM, as in /dev/kvm:rw.")
+    return here
 
 
-def rule(flag: str, text: str) -> Device:
+def rule(flag: str, text: str) -> tuple[Device, ...]:
     """``TYPE MAJ:MIN ACCESS``, each number possibly ``*``."""
     found = _RULE.fullmatch(text)
     if found is None:
         raise _wrong(flag, text, "it is no device rule", "Give type, numbers and access: 'c 42:* rwm'.")
     kind, major, minor, access = found.groups()
-    return Device(
+    made = Device(
         allow=True,
         type=cast("Literal['a', 'b', 'c']", kind),
         major=None if major == "*" else int(major),
         minor=None if minor == "*" else int(minor),
         access=access,
     )
+    return (made,)
 
 
 def _disk(flag: str, text: str) -> tuple[int, int, str]:
@@ -69,24 +99,42 @@ def _disk(flag: str, text: str) -> tuple[int, int, str]:
     numbers = _NUMBERS.fullmatch(device)
     if numbers is not None:
         return int(numbers[1]), int(numbers[2]), value
-    kind, major, minor = _numbers(flag, device)
+    kind, major, minor = _node(flag, device)
     if kind != "b":
         raise _wrong(flag, text, f"{device} is no block device", "Name a disk; 'lsblk' lists them.")
     return major, minor, value
 
 
-def _numbers(flag: str, path: str) -> tuple[str, int, int]:
+def _node(flag: str, path: str) -> _Node:
     if sys.platform == "win32":
         raise _wrong(flag, path, "this platform has no device numbers", "Name the device by MAJ:MIN.")
     try:
-        found = os.stat(path)
+        found = _numbered(os.stat(path))
     except (OSError, ValueError) as e:
         why = e.strerror if isinstance(e, OSError) else str(e)
         raise _wrong(flag, path, f"the device cannot be looked at: {why}", "Name one below /dev.") from None
-    for kind, matches in (("b", stat.S_ISBLK), ("c", stat.S_ISCHR)):
-        if matches(found.st_mode):
-            return kind, os.major(found.st_rdev), os.minor(found.st_rdev)
-    raise _wrong(flag, path, "it is no device", "Name a device node, as in /dev/sda.")
+    if found is None:
+        raise _wrong(flag, path, "it is no device", "Name a device node, as in /dev/sda.")
+    return found
+
+
+def _below(directory: str) -> set[_Node]:
+    """Every device node in a directory and below it; links are not followed."""
+    nodes = set()
+    for place, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                nodes.add(_numbered(os.lstat(f"{place}/{name}")))
+    return {node for node in nodes if node is not None}
+
+
+def _numbered(found: os.stat_result) -> _Node | None:
+    if sys.platform == "win32":
+        return None
+    numbers = os.major(found.st_rdev), os.minor(found.st_rdev)
+    if stat.S_ISBLK(found.st_mode):
+        return "b", *numbers
+    return ("c", *numbers) if stat.S_ISCHR(found.st_mode) else None
 
 
 def _wrong(flag: str, text: str, cause: str, remedy: str) -> UsageError:

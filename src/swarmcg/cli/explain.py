@@ -14,7 +14,7 @@ from swarmcg.cli import flags, network, options
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.tables import printable, table
 from swarmcg.errors import HomeError
-from swarmcg.resources import Abilities, Lack, Networking, entry, limits_packets, plan
+from swarmcg.resources import Abilities, DeviceControl, Lack, Networking, entry, limits_packets, plan
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
@@ -82,7 +82,12 @@ def _abilities(home: str | None, *, packets: bool) -> Abilities:
 
 def _none(why: str, remedy: str) -> Abilities:
     lack = Lack(why=why, remedy=remedy)
-    return Abilities(mode="none", lacking=dict.fromkeys(_CONTROLLERS, lack), network=Networking(lack=lack))
+    return Abilities(
+        mode="none",
+        lacking=dict.fromkeys(_CONTROLLERS, lack),
+        devices=DeviceControl(lack=lack),
+        network=Networking(lack=lack),
+    )
 
 
 _CONTROLLERS: Final = ("cgroup", "cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma")

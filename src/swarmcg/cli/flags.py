@@ -81,7 +81,7 @@ _LISTS: Final[Mapping[str, _Flag]] = {
     ),
 }
 _NODES: Final[Mapping[str, tuple[_Reader, str, str]]] = {
-    "--device": (devices.node, "DEV[:PERM]", "a device node that may be used; others may not then"),
+    "--device": (devices.node, "DEV[:PERM]", "a node, or all in a directory; others may not be used"),
     "--device-cgroup-rule": (devices.rule, "RULE", "a rule as in 'c 42:* rwm'"),
 }
 _UNSET_BY_ZERO: Final = {
@@ -105,7 +105,8 @@ _PARTS: Final[Mapping[str, type[msgspec.Struct]]] = {
 def add_limits(parser: Parser) -> None:
     """The flags that limit a slice."""
     group = parser.add_argument_group(
-        "limits", "They mean what they mean in 'docker run', where it has them. DEV is a path or MAJ:MIN."
+        "limits",
+        "They mean what they mean in 'docker run', where it has them. DEV is a path; of a disk also MAJ:MIN.",
     )
     group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5; max: without limit")
     for name, flag in _SCALARS.items():
@@ -166,7 +167,9 @@ def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> L
         name: msgspec.structs.replace(getattr(base, name) or _PARTS[name](), **fields)
         for name, fields in parts.items()
     }
-    rules = tuple(read(name, text) for name, (read, _, _) in _NODES.items() for text in given[name])
+    rules = tuple(
+        rule for name, (read, _, _) in _NODES.items() for text in given[name] for rule in read(name, text)
+    )
     if rules:
         made["devices"] = rules
     return msgspec.structs.replace(base, **made).checked()

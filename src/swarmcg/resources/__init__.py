@@ -1,8 +1,8 @@
 """What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here does I/O."""
 
-from swarmcg.resources.abilities import Abilities, Disk, Lack, Networking
+from swarmcg.resources.abilities import Abilities, DeviceControl, Disk, Lack, Networking
 from swarmcg.resources.changes import COMPANIONS, Change, Line, changes, check, entry
-from swarmcg.resources.devices import DeviceRules
+from swarmcg.resources.device_rules import DeviceRules
 from swarmcg.resources.network import Marking, NetworkPlan, Rate, changed as changed_packets, limits_packets
 from swarmcg.resources.plan import Plan, Step, plan
 from swarmcg.resources.readback import settled
@@ -28,6 +28,7 @@ __all__ = [
     "Change",
     "Cpu",
     "Device",
+    "DeviceControl",
     "DeviceRules",
     "Disk",
     "HugepageLimit",

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["Abilities", "Disk", "Lack", "Networking"]
+__all__ = ["Abilities", "DeviceControl", "Disk", "Lack", "Networking"]
 
 Mode = Literal["unified", "hybrid", "legacy", "none"]
 
@@ -44,6 +44,23 @@ class Networking(msgspec.Struct, frozen=True, kw_only=True):
     default: str | None = None
 
 
+class DeviceControl(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be done here about the devices of a slice.
+
+    ``lack`` says why no device program can be put on a slice, None where it can. ``above`` names cgroups which
+    have device rules of their own, made by others: an access must be allowed by these, too.
+    """
+
+    lack: Lack | None = None
+    above: tuple[str, ...] = ()
+
+
+_DEVICES_UNSEEN: Final = DeviceControl(
+    lack=Lack(
+        "nobody has looked whether a device program can be put on a slice here",
+        "Pass what the host can do, in Abilities.devices.",
+    )
+)
 _UNSEEN: Final = Networking(
     lack=Lack(
         "nobody has looked whether packets can be told by their cgroup here",
@@ -60,7 +77,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     assumed). ``hugepages`` are sizes as hugetlb spells them (``2MB``, ``1GB``). ``disks`` maps ``MAJ:MIN`` to
     block devices; None when they are not known. ``cpus`` and ``mems`` are the lists that the home may hand
     out, None when unknown. ``granted`` is what all ancestors of a slice grant it of ``memory.low`` and
-    ``memory.min``, in bytes (None: unknown or unlimited). ``network`` is what packet rules can do here.
+    ``memory.min``, in bytes (None: unknown or unlimited). ``devices`` is what can be done about these,
+    ``network`` what packet rules can do here.
     """
 
     mode: Mode
@@ -74,4 +92,5 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: str | None = None
     mems: str | None = None
     granted: Mapping[str, int] = {}
+    devices: DeviceControl = _DEVICES_UNSEEN
     network: Networking = _UNSEEN

@@ -9,7 +9,7 @@ from swarmcg.bot import Bandwidth, Row
 from swarmcg.errors import UnenforceableError
 from swarmcg.resources import blkio, cpu, devices, hugetlb, memory, network, pids, rdma, unified
 from swarmcg.resources.abilities import Abilities
-from swarmcg.resources.devices import DeviceRules
+from swarmcg.resources.device_rules import DeviceRules
 from swarmcg.resources.network import NetworkPlan
 from swarmcg.resources.obstacles import obstacle
 from swarmcg.resources.spec import Cpu, LinuxResources, Memory
@@ -30,8 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of every field.
 
     ``steps`` are the writes, in the order that the kernel accepts. ``rows`` has every field asked for.
-    ``devices`` is what is asked of these, enforced or not; None when nothing is. ``network`` is what is to
-    happen to packets, None when nothing can or shall.
+    ``devices`` are the rules that a program is to put in force, None when nothing can or shall. ``network`` is
+    what is to happen to packets, likewise.
     ``controllers`` are those that the steps need. ``lenient`` are fields that were not asked for in so many
     words: they are reported, never refused.
     """
@@ -84,7 +84,7 @@ def plan(
     return Plan(
         steps=steps,
         rows=rows,
-        devices=None if asked.devices is None else devices.complete(asked.devices),
+        devices=devices.rules(asked.devices, rows),
         network=network.rules(asked.network, bandwidth, abilities, rows),
         controllers=frozenset(step.file.partition(".")[0] for step in steps) - {"cgroup"},
         lenient=lenient,

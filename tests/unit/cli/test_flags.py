@@ -1,6 +1,9 @@
 import os
+import stat
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from swarmcg.cli import flags
@@ -78,6 +81,37 @@ def test_rates_of_disks_add_up() -> None:
     )
 
 
+NULL = Device(allow=True, type="c", major=1, minor=3, access="rwm")
+
+
+def test_a_device_may_be_named_by_a_link_whose_name_has_colons(tmp_path: Path) -> None:
+    link = tmp_path / "pci-0000:00:1f.2-ata-1:r"
+    link.symlink_to("/dev/null")
+    assert read("--device", str(link))[0].devices == (NULL,)
+    assert read("--device", f"{link}:rw")[0].devices == (msgspec.structs.replace(NULL, access="rw"),)
+    assert read("--device", f"{link}:{link}:w")[0].devices == (msgspec.structs.replace(NULL, access="w"),)
+
+
+def test_a_directory_stands_for_every_device_node_below_it(tmp_path: Path) -> None:
+    asked, _ = read("--device", "/dev/pts:rw")
+    nodes = [entry for entry in os.scandir("/dev/pts") if stat.S_ISCHR(entry.stat().st_mode)]
+    assert asked.devices is not None
+    numbers = {(rule.type, rule.major, rule.minor, rule.access) for rule in asked.devices}
+    wanted = [entry.stat().st_rdev for entry in nodes]
+    assert numbers >= {("c", os.major(number), os.minor(number), "rw") for number in wanted}
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "link").symlink_to("/dev/null")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="no device node in this directory"):
+        read("--device", str(tmp_path))
+
+
+def test_numbers_for_a_device_are_answered_with_the_rule_to_give() -> None:
+    with pytest.raises(UsageError) as caught:
+        read("--device", "10:200:rw")
+    assert "--device-cgroup-rule 'c 10:200 rw'" in (caught.value.remedy or "")
+
+
 def test_device_rules() -> None:
     asked, _ = read("--device-cgroup-rule", "c 42:* rw", "--device-cgroup-rule", "a *:* rwm")
     assert asked.devices == (
@@ -146,6 +180,8 @@ def test_flags_override_resources_field_by_field() -> None:
         (["--device-write-iops", "/nonexistent:5"], "--device-write-iops cannot be used"),
         (["--device-write-iops", "5"], "--device-write-iops cannot be used"),
         (["--device", "/etc/passwd"], "--device cannot be used"),
+        (["--device", "/dev/nonexistent"], "--device cannot be used"),
+        (["--device", "/dev/nonexistent:rw"], "--device cannot be used"),
         (["--device", "/dev/null:/dev/zero"], "--device cannot be used"),
         (["--device-cgroup-rule", "c 1:3"], "--device-cgroup-rule cannot be used"),
         (["--cpu", "1"], "test: unrecognized arguments: --cpu 1"),

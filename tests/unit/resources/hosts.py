@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import Row
-from swarmcg.resources import Abilities, Disk, LinuxResources, Plan, plan
+from swarmcg.resources import Abilities, DeviceControl, Disk, LinuxResources, Plan, plan
 
 DISKS: Final = {
     "8:0": Disk(name="sda", whole="8:0", scheduler="bfq"),
@@ -23,6 +23,7 @@ ABLE: Final = Abilities(
     disks=DISKS,
     cpus="0-7",
     mems="0",
+    devices=DeviceControl(),
 )
 
 

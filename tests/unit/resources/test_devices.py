@@ -1,164 +1,57 @@
-"""The rule model of devices, by table and against a naive one that keeps every node by itself."""
+"""The row of devices, and whether a program is to be put in force."""
 
-from itertools import product
 from typing import Any, Final
 
-import pytest
-from hypothesis import given, strategies as st
-
-from swarmcg.errors import ResourcesError
-from swarmcg.resources import Device, devices
+from swarmcg.resources import DeviceControl, Lack
 from tests.unit.resources.hosts import planned, row
 
-ALLOW_ALL: Final = Device(allow=True, access="rwm")
-DENY_ALL: Final = Device(allow=False, access="rwm")
+TUN: Final[dict[str, Any]] = {
+    "devices": [{"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"}]
+}
 
 
-def allow(kind: Any, major: int | None, minor: int | None, access: str = "rwm") -> Device:
-    return Device(allow=True, type=kind, major=major, minor=minor, access=access)
-
-
-def deny(kind: Any, major: int | None, minor: int | None, access: str = "rwm") -> Device:
-    return Device(allow=False, type=kind, major=major, minor=minor, access=access)
-
-
-@pytest.mark.parametrize(
-    ("rules", "shown"),
-    [
-        ([], "deny all"),
-        ([DENY_ALL], "deny all"),
-        ([ALLOW_ALL], "allow all"),
-        ([ALLOW_ALL, DENY_ALL], "deny all"),
-        ([allow("c", 1, 3), DENY_ALL], "deny all"),
-        ([allow("a", 8, 0, "r")], "allow all"),
-        ([allow("c", 1, 3, "r"), allow("c", 1, 3, "w")], "deny all but c 1:3 rw"),
-        ([allow("c", 1, None), allow("b", None, None, "m")], "deny all but c 1:* rwm, b *:* m"),
-        ([allow("c", -1, -1, "m")], "deny all but c *:* m"),
-        ([allow("c", 1, 3), deny("c", 1, 3)], "deny all"),
-        ([allow("c", 1, 3), deny("c", 1, None)], "deny all but c 1:3 rwm"),
-        ([allow("c", 1, None), deny("c", 1, None, "w")], "deny all but c 1:* rm"),
-        ([allow("c", 1, None, "r"), deny("c", 1, 3, "w")], "deny all but c 1:* r"),
-        ([allow("c", 1, 3, "rr")], "deny all but c 1:3 r"),
-        ([ALLOW_ALL, deny("b", 8, 0)], "allow all except b 8:0 rwm"),
-        ([ALLOW_ALL, deny("b", 8, 0), allow("b", 8, 0, "r")], "allow all except b 8:0 wm"),
-        ([ALLOW_ALL, deny("b", 8, 0), allow("b", 8, 0)], "allow all"),
-    ],
-)
-def test_rules_are_taken_in_order(rules: list[Device], shown: str) -> None:
-    assert str(devices.model(rules)) == shown
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        [allow("c", 1, None), deny("c", 1, 3)],
-        [allow("c", None, 3), deny("c", 1, 3)],
-        [allow("c", None, None), deny("c", 1, 3)],
-        [allow("c", None, None), deny("c", 1, None)],
-        [ALLOW_ALL, deny("c", 1, None), allow("c", 1, 3)],
-    ],
-)
-def test_no_hole_is_punched_into_a_wildcard_rule(rules: list[Device]) -> None:
-    with pytest.raises(ResourcesError, match="punch a hole") as caught:
-        devices.model(rules)
-    assert caught.value.path == f"devices[{len(rules) - 1}]"
-
-
-@pytest.mark.parametrize(
-    ("rules", "asked", "allowed"),
-    [
-        ([allow("c", 1, 11, "r")], ("c", 1, 11, "rw"), False),
-        ([allow("c", 1, 11, "r")], ("b", 1, 11, "r"), False),
-        ([allow("c", 1, 11, "r"), allow("c", 1, None, "w")], ("c", 1, 11, "rw"), True),
-        ([ALLOW_ALL, deny("c", 1, 11, "w")], ("c", 1, 11, "rw"), False),
-        ([ALLOW_ALL, deny("c", 1, 11, "w")], ("c", 1, 11, "rm"), True),
-        ([], ("c", 1, 3, "rw"), True),
-        ([], ("c", 136, 7, "rw"), True),
-        ([], ("c", 5, 2, "rwm"), True),
-        ([], ("c", 5, 1, "r"), False),
-        ([], ("b", 8, 0, "m"), True),
-        ([], ("b", 8, 0, "r"), False),
-        ([DENY_ALL], ("c", 1, 9, "r"), True),
-        ([deny("c", None, None)], ("c", 1, 9, "r"), True),
-        ([deny("c", 1, 9)], ("c", 1, 9, "r"), False),
-        ([deny("c", 1, 9)], ("c", 1, 9, "m"), False),
-        ([deny("c", 1, 9)], ("c", 1, 8, "rw"), True),
-        ([deny("c", 1, 9)], ("c", 1, 8, "m"), True),
-        ([deny("c", 1, 9, "w")], ("c", 1, 9, "r"), True),
-        ([deny("c", 136, None)], ("c", 136, 0, "r"), False),
-        ([deny("c", 1, 9), allow("c", 1, 9, "r")], ("c", 1, 9, "r"), True),
-        ([ALLOW_ALL, deny("c", 1, 9)], ("c", 1, 9, "r"), False),
-    ],
-)
-def test_access_with_the_standard_devices(rules: list[Device], asked: Any, *, allowed: bool) -> None:
-    assert devices.complete(rules).allows(*asked) is allowed
-
-
-def test_devices_are_planned_and_not_yet_enforced() -> None:
-    made = planned({"devices": [{"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"}]})
+def test_devices_are_put_in_force_by_a_program() -> None:
+    made = planned(TUN)
     assert made.devices is not None
     assert made.devices.allows("c", 10, 200, "rw")
+    assert not made.devices.allows("c", 10, 201, "r")
     found = row(made, "devices")
-    assert not found.enforceable
-    assert found.value is not None
-    assert "c 10:200 rw" in found.value
+    assert found.enforceable
+    assert found.file is None
+    assert found.value == "deny all but c 10:200 rw; standard devices allowed unless denied by number"
+    assert made.steps == ()
+
+
+def test_where_no_program_can_be_loaded_they_are_refused() -> None:
+    lack = Lack("no device program can be loaded", "Run as root.")
+    made = planned(TUN, devices=DeviceControl(lack=lack))
+    assert made.devices is None
+    found = row(made, "devices")
+    assert (found.enforceable, found.why, found.remedy) == (False, lack.why, lack.remedy)
+    assert "c 10:200 rw" in (found.value or "")
+
+
+def test_the_rules_of_ancestors_are_named() -> None:
+    above = ("/sys/fs/cgroup/a.service", "/x of cgroup v1")
+    found = row(planned(TUN, devices=DeviceControl(above=above)), "devices")
+    assert found.enforceable
+    assert found.why.endswith("; the rules of /sys/fs/cgroup/a.service and /x of cgroup v1 count as well")
+
+
+def test_an_empty_list_denies_all_but_the_standard_devices() -> None:
+    made = planned({"devices": []})
+    assert made.devices is not None
+    assert made.devices.allows("c", 1, 3, "rw")
+    assert not made.devices.allows("c", 5, 1, "r")
 
 
 def test_no_devices_and_every_device_need_no_program() -> None:
     assert planned({}).devices is None
-    assert planned({"devices": [{"allow": True, "access": "rwm"}]}).unenforced == ()
+    assert planned({}).rows == ()
+    made = planned({"devices": [{"allow": True, "access": "rwm"}]}, devices=DeviceControl(lack=Lack("", "")))
+    assert made.devices is None
+    assert made.unenforced == ()
 
 
-numbers = st.none() | st.sampled_from([0, 1])
-rules_of_two = st.lists(
-    st.builds(
-        Device,
-        allow=st.booleans(),
-        type=st.sampled_from(["a", "b", "c", "c", "c"]),
-        major=numbers,
-        minor=numbers,
-        access=st.sampled_from(["r", "w", "m", "rw", "rwm"]),
-    ),
-    max_size=7,
-)
-
-
-def naive(rules: list[Device], kind: str, major: int, minor: int, letter: str) -> bool | None:
-    """Whether one letter is allowed for one node; None when the rules ask for a hole. Keeps a list, as v1 does."""
-    default, listed = False, set[tuple[str, int | None, int | None, str]]()
-    for rule in rules:
-        if rule.type in {None, "a"}:
-            default, listed = rule.allow, set()
-            continue
-        entries = {(str(rule.type), rule.major, rule.minor, one) for one in rule.access or ""}
-        if rule.allow != default:
-            listed |= entries
-        elif any(_wider(one, other) for one in entries for other in listed):
-            return None
-        else:
-            listed -= entries
-    hit = any((kind, a, b, letter) in listed for a, b in product((None, major), (None, minor)))
-    return hit is not default
-
-
-def _wider(
-    entry: tuple[str, int | None, int | None, str], other: tuple[str, int | None, int | None, str]
-) -> bool:
-    """Whether the other one is a wildcard that has the entry inside it."""
-    (kind, major, minor, letter), (its_kind, its_major, its_minor, its_letter) = entry, other
-    covered = (
-        (kind, letter) == (its_kind, its_letter) and its_major in {None, major} and its_minor in {None, minor}
-    )
-    return covered and entry != other
-
-
-@given(rules_of_two)
-def test_the_model_decides_as_a_list_of_single_permissions(rules: list[Device]) -> None:
-    nodes = list(product("bc", (0, 1, 2), (0, 1, 2), "rwm"))
-    expected = [naive(rules, *node) for node in nodes]
-    if None in expected:
-        with pytest.raises(ResourcesError):
-            devices.model(rules)
-        return
-    made = devices.model(rules)
-    assert [made.allows(kind, *rest) for kind, *rest in nodes] == expected  # type: ignore[arg-type]
+def test_unified_does_not_override_devices() -> None:
+    assert planned({**TUN, "unified": {"pids.max": "5"}}).devices is not None

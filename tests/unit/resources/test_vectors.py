@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import pytest
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Device, Disk, devices
+from swarmcg.resources import Device, Disk, device_rules
 from swarmcg.resources.cpu import linear_weight, quadratic_weight
 from swarmcg.resources.hugetlb import page_size
 from tests.unit.resources.hosts import values
@@ -83,9 +83,9 @@ def test_device_rules(case: dict[str, Any]) -> None:
     rules = [rule_of(text) for text in case["rules"]]
     if case["result"] == "ERROR punch hole":
         with pytest.raises(ResourcesError, match="punch a hole"):
-            devices.model(rules)
+            device_rules.model(rules)
     else:
-        assert str(devices.model(rules)) == SHOWN[case["result"]]
+        assert str(device_rules.model(rules)) == SHOWN[case["result"]]
 
 
 SHOWN: Final = {
@@ -109,7 +109,7 @@ def rule_of(text: str) -> Device:
 
 @cases("devices.access")
 def test_device_access(case: dict[str, Any]) -> None:
-    rules = devices.model([rule_of("allow " + case["rule"])])
+    rules = device_rules.model([rule_of("allow " + case["rule"])])
     assert rules.allows("c", 1, 11, case["open"]) is case["allowed"]
 
 
