@@ -22,7 +22,7 @@ from swarmcg.resources.device_program import assemble
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Exchange", "control", "exchange"]
+__all__ = ["Exchange", "control", "exchange", "refusal"]
 
 _WHAT: Final = "The device rules could not be put in force"
 _NEEDS: Final = (
@@ -107,15 +107,23 @@ def control(directories: Sequence[str], proc: str = "/proc") -> DeviceControl:
 
     Loads a program to see whether that may be done, and attaches it nowhere. Changes nothing, and raises nothing.
     """
-    try:
-        # "r0 = 1; exit": the rules that forbid nothing.
-        os.close(bpf.load(assemble(DeviceRules(allow=True))))
-    except OSError as e:
-        cause, cure = _explained(e)
-        return DeviceControl(lack=Lack(f"no device program can be loaded: {cause} ({e.strerror})", cure))
+    if (refused := refusal()) is not None:
+        cause, cure = _explained(refused)
+        return DeviceControl(
+            lack=Lack(f"no device program can be loaded: {cause} ({refused.strerror})", cure)
+        )
     seen = [(directory, _look(directory)) for directory in reversed(directories)]
     above = tuple(directory for directory, found in seen if found.ids)
     return DeviceControl(lack=_closed(seen), above=above + _of_v1(proc))
+
+
+def refusal() -> OSError | None:
+    """Why the kernel takes no device program from this process; None when it does. One is loaded and let go."""
+    try:
+        os.close(bpf.load(assemble(DeviceRules(allow=True))))
+    except OSError as e:
+        return e
+    return None
 
 
 def _closed(seen: Iterable[tuple[str, bpf.Attached]]) -> Lack | None:

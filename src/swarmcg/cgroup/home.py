@@ -2,7 +2,7 @@
 
 Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in
 it; a transient scope, asked of systemd where that manages the hierarchy; ``swarmcg`` below the hierarchy's root,
-as root and without systemd; the same on a hybrid host, for placement and kill only. Nothing outside of a
+as root and without systemd; the same on a hybrid host, where most limits are not to be had. Nothing outside of a
 delegated subtree is ever written, and no process is moved unless the caller said that it may be.
 """
 
@@ -23,7 +23,8 @@ from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished
 from swarmcg.errors import CgroupError, HomeError
 from swarmcg.flock import hold
-from swarmcg.resources import Abilities, Lack
+from swarmcg.resources import Abilities, DeviceControl, Lack
+from swarmcg.resources.abilities import UNSEEN
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -47,11 +48,13 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     ours: bool
     to_come: bool = False
 
-    def abilities(self, *, besides: Collection[str] = (), disks: bool = True) -> Abilities:
+    def abilities(
+        self, *, besides: Collection[str] = (), disks: bool = True, device_rules: bool = True
+    ) -> Abilities:
         """What a slice made here can be given, without changing anything.
 
         ``besides`` are paths of slices that will be given something else than they have now. Without ``disks``
-        nobody looks at them, which is most of the work.
+        nobody looks at them, which is most of the work, nor without ``device_rules`` at what these can do.
         """
         offered = self._offered()
         return Abilities(
@@ -66,8 +69,11 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             cpus=self._list("cpuset.cpus.effective"),
             mems=self._list("cpuset.mems.effective"),
             granted=self.granted(besides=besides),
-            devices=device_filter.control(list(_down(self.hierarchy.mount or "", self._source()))),
+            devices=self._device_control() if device_rules else UNSEEN,
         )
+
+    def _device_control(self) -> DeviceControl:
+        return device_filter.control(list(_down(self.hierarchy.mount or "", self._source())))
 
     def _source(self) -> str:
         """The directory whose cgroup.controllers says what may be enabled for slices."""

@@ -96,8 +96,8 @@ def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abil
     homes = Counter(member.home.path for member in members)
     paths = [member.path for member in members]
     found = {member.home.path: member.home for member in members}
-    disks = asked.block_io is not None
-    offered = {path: home.abilities(besides=paths, disks=disks) for path, home in found.items()}
+    looks = {"disks": asked.block_io is not None, "device_rules": asked.devices is not None}
+    offered = {path: home.abilities(besides=paths, **looks) for path, home in found.items()}
     packets = {"network": network.probe()} if limits_packets(asked, None) else {}
     return [
         msgspec.structs.replace(

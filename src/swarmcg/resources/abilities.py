@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-__all__ = ["Abilities", "DeviceControl", "Disk", "Lack", "Networking"]
+__all__ = ["UNSEEN", "Abilities", "DeviceControl", "Disk", "Lack", "Networking"]
 
 Mode = Literal["unified", "hybrid", "legacy", "none"]
 
@@ -55,13 +55,15 @@ class DeviceControl(msgspec.Struct, frozen=True, kw_only=True):
     above: tuple[str, ...] = ()
 
 
-_DEVICES_UNSEEN: Final = DeviceControl(
+UNSEEN: Final = DeviceControl(
     lack=Lack(
         "nobody has looked whether a device program can be put on a slice here",
         "Pass what the host can do, in Abilities.devices.",
     )
 )
-_UNSEEN: Final = Networking(
+"""Nobody has looked."""
+
+_NETWORK_UNSEEN: Final = Networking(
     lack=Lack(
         "nobody has looked whether packets can be told by their cgroup here",
         "Pass what the host can do, in Abilities.network.",
@@ -92,5 +94,5 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     cpus: str | None = None
     mems: str | None = None
     granted: Mapping[str, int] = {}
-    devices: DeviceControl = _DEVICES_UNSEEN
-    network: Networking = _UNSEEN
+    devices: DeviceControl = UNSEEN
+    network: Networking = _NETWORK_UNSEEN

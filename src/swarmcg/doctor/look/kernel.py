@@ -8,8 +8,8 @@ import resource
 import sys
 from typing import Final
 
+from swarmcg.cgroup.device_filter import refusal
 from swarmcg.cgroup.files import read_text
-from swarmcg.doctor.look.bpf import device_program
 from swarmcg.doctor.seen import Kernel, Switch
 from swarmcg.resources.hugetlb import page_size
 
@@ -30,12 +30,17 @@ def look_at_kernel() -> Kernel:
         pidfd=_has_pidfd(),
         psi=_psi(),
         log=_log_is_readable(),
-        bpf=device_program(),
+        bpf=_refusal_of_device_programs(),
         swap_bytes=_swap_bytes(),
         open_files=_hard_limit_of_open_files(),
         rdma=bool(_names("/sys/class/infiniband")),
         hugepages=_hugepages(),
     )
+
+
+def _refusal_of_device_programs() -> int:
+    refused = refusal()
+    return 0 if refused is None else refused.errno or 0
 
 
 def version(release: str) -> tuple[int, int]:
