@@ -5,17 +5,15 @@ of the attempt.
 import contextlib
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from swarmcg import bot_code
+from swarmcg import bot_code, workplace
 from swarmcg.bot import Config, StartedBot, default_policy
-from swarmcg.errors import ConfigError, StateError
+from swarmcg.errors import ConfigError
 from swarmcg.places import places
-from swarmcg.plain_files import APPEND, let_block
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
 
@@ -50,7 +48,6 @@ _OF_WINDOWS: Final = {  # without these neither Python nor its sockets start the
     "USERPROFILE",
     "WINDIR",
 }
-_LOCK_FILE: Final = "swarming.lck"
 
 
 class Starter:
@@ -93,13 +90,15 @@ class Starter:
         Nothing is left of a failed start.
         """
         self._engine.check_open(detach=detach)
-        work = work_directory(config)
+        work = workplace.checked(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
-        code = bot_code.fetch(self._url, config.bot_id, self._cache, opener=self._opener)
         with contextlib.ExitStack() as undo:
+            # The log is the claim to the directory, so it comes before anything is done there.
+            log = undo.enter_context(workplace.log(f"{work}.log"))
+            workplace.check_unlocked(work)
+            code = bot_code.fetch(self._url, config.bot_id, self._cache, opener=self._opener)
             program = undo.enter_context(_installed(code, work))
-            log = undo.enter_context(_log(f"{work}.log"))
             null = undo.enter_context(open(os.devnull, "rb")).fileno()
             _remove_stale(f"{work}.drain")
             argv = [python, program, "start_bot"]
@@ -160,89 +159,6 @@ def _passed_on(name: str) -> bool:
     return name in _PASSED_ON or name.startswith(("LC_", "SSL_CERT_")) or name.lower().endswith("_proxy")
 
 
-def work_directory(config: Config) -> str:
-    """The work directory as an absolute path, after checking that a bot may be started there. Raises
-    ConfigError.
-    """
-    path = os.path.abspath(os.fspath(config.work_directory))
-    size = len(os.fsencode(path))
-    if size > config.work_directory_limit:
-        raise ConfigError(
-            "The work directory's path is too long",
-            path=path,
-            value=size,
-            cause=f"it has {size} bytes of at most {config.work_directory_limit}, "
-            "since the bot makes Unix sockets in it, whose paths end at 104 bytes",
-            remedy="Use a shorter path, or raise work_directory_limit.",
-        )
-    if not os.path.isdir(path):
-        raise ConfigError(
-            "The work directory does not exist"
-            if not os.path.exists(path)
-            else "The work directory is no directory",
-            path=path,
-            cause="the bot keeps its code, caches and logs there",
-            remedy=f"mkdir -p {path}",
-        )
-    _check_not_home(path)
-    _check_unlocked(os.path.join(path, _LOCK_FILE))
-    return path
-
-
-def _check_not_home(path: str) -> None:
-    home = os.path.realpath(os.path.expanduser("~"))
-    real = os.path.realpath(path)
-    if _holds(real, home):
-        raise ConfigError(
-            "The work directory is the home directory"
-            if real == home
-            else "The work directory holds the home directory",
-            path=path,
-            cause="a bot deletes everything in its work directory that it does not know",
-            remedy="Use a directory that serves this bot alone.",
-        )
-
-
-def _holds(directory: str, path: str) -> bool:
-    try:
-        return os.path.commonpath([directory, path]) == directory
-    except ValueError:  # on different drives
-        return False
-
-
-if sys.platform == "linux":
-    import fcntl
-
-    def _check_unlocked(path: str) -> None:
-        """A second bot in one work directory would wait for 5 minutes and then ask for a reboot of the host."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return
-        holder = ""
-        try:
-            holder = os.read(fd, 32).decode(errors="replace").strip()
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise ConfigError(
-                "Another bot runs in this work directory",
-                path=path,
-                value=holder,
-                errno=e.errno,
-                cause="its lock file is held",
-                remedy="End that bot, or use a work directory of its own for each bot.",
-            ) from None
-        except OSError:
-            return
-        finally:
-            os.close(fd)
-
-else:
-
-    def _check_unlocked(_path: str) -> None:
-        """Not looked at: the second bot itself finds out."""
-
-
 def _python(wanted: str, env: Mapping[str, str]) -> str:
     """The interpreter as the bot's own PATH finds it."""
     found = shutil.which(wanted, path=env.get("PATH", os.defpath))
@@ -271,47 +187,6 @@ def _installed(code: str, work: str) -> Iterator[str]:
             with contextlib.suppress(OSError):
                 os.unlink(path)
         raise
-
-
-@contextlib.contextmanager
-def _log(path: str) -> Iterator[int]:
-    """The bot's log, opened for appending; a new one is taken away again when the start fails and left it
-    empty.
-    """
-    before = os.path.lexists(path)
-    try:
-        fd = os.open(path, APPEND, 0o644)
-    except OSError as e:
-        raise StateError(
-            "The bot's log cannot be opened",
-            path=path,
-            errno=e.errno,
-            remedy="See that it is a plain file that can be written.",
-        ) from e
-    useless = False
-    try:
-        _check_plain(fd, path)
-        yield fd
-    except BaseException:
-        useless = not before and not os.fstat(fd).st_size
-        raise
-    finally:
-        os.close(fd)
-        if useless:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-
-
-def _check_plain(fd: int, path: str) -> None:
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        raise StateError(
-            "The bot's log is no plain file",
-            path=path,
-            cause="it is a special file or has several links, so that writing to it could change another file",
-            remedy="Remove it.",
-        )
-    let_block(fd)
 
 
 def _remove_stale(path: str) -> None:

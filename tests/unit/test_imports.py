@@ -20,7 +20,7 @@ ORDER: Final = (
     {"doctor", "drone", "starter"},
     {"elsewhere"},
     {"bot_code", "supervisor"},
-    {"journal", "ladder", "report_file", "verdict"},
+    {"journal", "ladder", "report_file", "verdict", "workplace"},
     {"cgroup"},
     {"resources"},
     {"bot"},
