@@ -21,6 +21,7 @@ from swarmcg.cgroup.usage import Usage, usage
 from swarmcg.errors import StuckError, SwarmcgError, printable
 from swarmcg.journald import about
 from swarmcg.ladder import Act, Ladder
+from swarmcg.supervisor.reminder import Reminder, image_of
 from swarmcg.verdict import End, reason
 
 if sys.platform != "linux":
@@ -114,6 +115,7 @@ class Incarnation:
         self.oom: Final = OomWatch(held.path)
         self.adopted = False
         self.cries = 0
+        self._reminder: Final = Reminder()
         self._end: End | None = None
         self._left: tuple[int, set[str]] = (0, set())
         self._acts: Final[dict[Act, Callable[[], None]]] = {
@@ -136,6 +138,12 @@ class Incarnation:
     def given_up(self) -> bool:
         """Whether its processes have survived so many kills that nobody should wait for them any more."""
         return self.cries >= _CRIES
+
+    @property
+    def due(self) -> float | None:
+        """When :meth:`tick` must be called, None for never."""
+        reminder = None if self.settled() or self.ladder.grace_over else self._reminder.due
+        return min((due for due in (self.ladder.due, reminder) if due is not None), default=None)
 
     def settled(self) -> bool:
         """Whether the main process's end is known, or lost for good, or there never was one."""
@@ -209,7 +217,30 @@ class Incarnation:
 
     def tick(self) -> None:
         """Time has passed."""
-        self.do(self.ladder.tick(time.monotonic()))
+        main, now = self.main, time.monotonic()
+        if (
+            main is not None
+            and not self.settled()
+            and self._reminder.forgotten(lambda: image_of(main.pid), now)
+        ):
+            self._send_main(signal.SIGTERM)
+        self.do(self.ladder.tick(now))
+
+    def tell_main(self) -> None:
+        """SIGTERM to the main process alone, which the stock bot takes for a drain."""
+        self._remind_later()
+        self._send_main(signal.SIGTERM)
+
+    def _remind_later(self) -> None:
+        """Only a bot is told again: any other command may well have executed what is to clean up after it."""
+        if self.main is not None and self.intent.work_directory is not None:
+            self._reminder.told(image_of(self.main.pid), time.monotonic())
+
+    def _send_main(self, number: signal.Signals) -> None:
+        if self.main is None or self.main.pidfd < 0 or self.settled():
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.main.pidfd, number)
 
     def do(self, acts: tuple[Act, ...]) -> None:
         """Carries out what the ladder says, in order. A slice that vanished is not an error: it is empty."""
@@ -225,6 +256,7 @@ class Incarnation:
             self.do(self.ladder.frozen(time.monotonic()))
 
     def _terminate(self) -> None:
+        self._remind_later()
         try:
             # A stopped process keeps SIGTERM pending until it is continued.
             self.slice.signal(signal.SIGTERM, signal.SIGCONT)
@@ -246,11 +278,8 @@ class Incarnation:
 
     def _kill_main(self) -> None:
         """Kills the main process if somebody moved it out of its slice: else nobody would ever see its end."""
-        main = self.main
-        if main is None or main.pidfd < 0 or self.settled() or self.slice.holds(main.pid):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(main.pidfd, signal.SIGKILL)
+        if self.main is not None and not self.settled() and not self.slice.holds(self.main.pid):
+            self._send_main(signal.SIGKILL)
 
     def _count_leftovers(self) -> None:
         pids = self.slice.pids()

@@ -10,7 +10,6 @@ import functools
 import logging
 import os
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -117,7 +116,7 @@ class Supervisor:
             _LOG.exception("bot %r: something failed, and is tried again", bot.intent.bot_id)
 
     def _until(self, timeout: float | None) -> float | None:
-        dues = [bot.ladder.due for bot in self.bots.values() if bot.ladder.due is not None]
+        dues = [due for bot in self.bots.values() if (due := bot.due) is not None]
         dues += [removal.due for removal in self._removals.values()]
         dues += list(self._unfinished.values())
         waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
@@ -332,9 +331,8 @@ class Supervisor:
             return
         if "file" in how and bot.intent.drain_file is not None:
             make_drain_file(bot.intent.drain_file)
-        if "sigterm" in how and bot.main is not None and not bot.settled():
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(bot.main.pidfd, signal.SIGTERM)
+        if "sigterm" in how:
+            bot.tell_main()
 
     def _run_in(self, bot: Incarnation, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Starts a helper inside the bot's slice; what becomes of it, the slice's end decides."""
