@@ -390,6 +390,19 @@ def test_what_a_lost_slice_leaves_is_listed_and_removed_by_clean(
     assert (tables(), roots(), swarmcg("clean").returncode) == ([], [], 0)
 
 
+def test_a_slice_with_a_path_too_long_to_be_noted_keeps_its_class(home: Path, cable: Lan) -> None:
+    del cable
+    nest = [home / ("a" * 120), home / ("a" * 120) / ("b" * 120)]
+    there = nest[-1] / "bot.0123456789abcdef"
+    there.mkdir(parents=True)
+    network.install(NetworkPlan(egress=Rate(CABLE, RATE)), str(there))
+    assert network.orphans(end=True) == []
+    assert (tables(), list(classes())) == (["swarmcg-0123456789abcdef"], ["5357:1"])
+    network.remove(str(there))
+    for directory in (there, *reversed(nest)):
+        directory.rmdir()
+
+
 def test_what_other_programs_keep_with_their_tables_is_nobodys_business(home: Path, cable: Lan) -> None:
     """nft 1.1 keeps its version there."""
     del cable
@@ -424,6 +437,19 @@ def test_a_killed_run_leaves_limits_in_force_until_clean_ends_what_runs(
     assert (len(tables()), roots()) == (1, ["htb 5357:"])
     assert swarmcg("clean", "--yes", "--grace", "0").returncode == 0
     assert (tables(), roots()) == ([], [])
+
+
+@pytest.mark.parametrize("after", [0.3, 0.4, 0.5, 0.6, 0.8])
+def test_killed_at_any_moment_of_its_start_a_run_leaves_nothing_that_clean_does_not_end(
+    home: Path, tmp_path: Path, cable: Lan, after: float
+) -> None:
+    del cable
+    swarmcg = Command(home, tmp_path)
+    words = swarmcg.words("run", "--egress-bps", "1m", "--network-interface", CABLE, "--", "sleep", "1000")
+    killed = ["timeout", "-s", "KILL", str(after), *words]
+    subprocess.run(killed, env=swarmcg.env, check=False, timeout=30)
+    assert swarmcg("clean", "--yes", "--grace", "0").returncode == 0
+    assert (tables(), roots(), slices(home)) == ([], [], [])
 
 
 def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(

@@ -55,8 +55,8 @@ class RuleMessage(nft_rule_msg):  # type: ignore[misc]  # pyroute2 has no types
 
 
 class TableMessage(nft_table_msg):  # type: ignore[misc]  # pyroute2 has no types
-    """pyroute2's message with the user data as bytes: it takes them for a comment, and fails over what nft 1.1 keeps
-    with its tables.
+    """pyroute2's message with the user data as bytes: it takes all of them for one comment in UTF-8, which they need
+    not be.
     """
 
     nla_map = tuple(
@@ -81,11 +81,9 @@ def batch(messages: Iterable[Any]) -> list[Any]:
     return [_edge(_BATCH_BEGIN), *messages, _edge(_BATCH_END)]
 
 
-def making(table: str, user_data: bytes | None, chains: Chains) -> Iterator[Any]:
+def making(table: str, user_data: bytes, chains: Chains) -> Iterator[Any]:
     """What makes a table with its chains and rules, none of which may be there."""
-    attributes: list[list[Any]] = [["NFTA_TABLE_NAME", table]]
-    if user_data is not None:
-        attributes.append(["NFTA_TABLE_USERDATA", user_data])
+    attributes: list[list[Any]] = [["NFTA_TABLE_NAME", table], ["NFTA_TABLE_USERDATA", user_data]]
     yield _message(TableMessage, NFT_MSG_NEWTABLE, attributes, NLM_F_CREATE | NLM_F_EXCL)
     for chain, rules in chains.items():
         yield _message(nft_chain_msg, NFT_MSG_NEWCHAIN, _chain(table, chain), NLM_F_CREATE | NLM_F_EXCL)

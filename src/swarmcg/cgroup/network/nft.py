@@ -118,7 +118,7 @@ def lack() -> Lack | None:
     Makes a table and, in the same transaction, what must fail: a second one of the same name. When nothing
     else fails before that, all would have been accepted, and the kernel takes it back.
     """
-    wanted = list(making(f"swarmcg-probe-{secrets.token_hex(8)}", None, sample()))
+    wanted = list(making(f"swarmcg-probe-{secrets.token_hex(8)}", b"", sample()))
     try:
         with Tables() as tables:
             tables.labels()

@@ -25,7 +25,7 @@ __all__ = ["Label", "Place", "Shaped", "namespace_lack", "orphaned", "table_name
 _INITIAL_NAMESPACE: Final = 0xEFFFFFFB
 """PROC_CGROUP_INIT_INO (include/linux/proc_ns.h)."""
 _LEVELS_BY_NAMESPACE: Final = (6, 11)
-_LABEL: Final = re.compile(r"([0-9]+) (?:-|([0-9]+):([0-9a-f]{8})) (/.*)", re.DOTALL)
+_LABEL: Final = re.compile(r"([0-9]+) (?:-|([0-9]+):([0-9a-f]{8})) (-|/.*)", re.DOTALL)
 _NAME: Final = re.compile(r"swarmcg-[0-9a-f]{16}")
 _LONGEST_COMMENT: Final = 253
 """NFT_USERDATA_MAXLEN, 256 bytes, less the comment's type, its length, and the NUL that libnftnl wants at its end."""
@@ -72,8 +72,8 @@ class Shaped(msgspec.Struct, frozen=True):
 class Label(msgspec.Struct, frozen=True, kw_only=True):
     """What a table says of itself: whose it is, and which class goes with it.
 
-    ``place`` is None when the table was not made by us, or its comment was garbled: nobody may call it an
-    orphan then. Of a place that was read, only namespace and path are known.
+    ``place`` is None when the comment does not tell it, so that nobody may call the table an orphan. Of a place
+    that was read, only namespace and path are known.
     """
 
     place: Place | None
@@ -86,15 +86,14 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
         return self.read_name or (table_name(self.place.path) if self.place else "")
 
     @property
-    def user_data(self) -> bytes | None:
-        """The table's user data, which holds a comment as nft shows it; None for one that would be too long, whose
-        table nobody calls an orphan.
+    def user_data(self) -> bytes:
+        """The table's user data: a comment, as nft shows it. A path that is too long is left out, and then nobody
+        calls the table an orphan.
         """
         assert self.place is not None  # noqa: S101  only who makes a table asks
         shaped = f"{self.shaped.interface}:{self.shaped.handle:08x}" if self.shaped else "-"
-        text = os.fsencode(f"{self.place.namespace} {shaped} {self.place.path}")
-        if len(text) > _LONGEST_COMMENT:
-            return None
+        head, path = os.fsencode(f"{self.place.namespace} {shaped} "), os.fsencode(self.place.path)
+        text = head + (path if len(head + path) <= _LONGEST_COMMENT else b"-")
         return bytes((_COMMENT, len(text) + 1)) + text + b"\0"
 
     @classmethod
@@ -105,7 +104,8 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
         found = _LABEL.fullmatch(_comment(user_data or b""))
         if found is None:
             return cls(place=None, read_name=name)
-        place = Place(cgroup_id=0, level=0, namespace=int(found[1]), path=found[4])
+        known = found[4] != "-"
+        place = Place(cgroup_id=0, level=0, namespace=int(found[1]), path=found[4]) if known else None
         shaped = Shaped(int(found[2]), int(found[3], 16)) if found[2] else None
         return cls(place=place, shaped=shaped, read_name=name)
 

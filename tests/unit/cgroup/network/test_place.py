@@ -48,12 +48,15 @@ def test_a_table_remembers_where_its_slice_and_class_are(shaped: Shaped | None) 
     assert (read.place.namespace, read.place.path) == (HERE, where.path)
 
 
-def test_a_comment_that_would_be_too_long_is_left_out() -> None:
-    most = 256 - len("TL") - len(f"{HERE} - /.0123456789abcdef") - len("0")
+def test_a_path_that_would_be_too_long_is_left_out_but_not_the_class() -> None:
+    most = 256 - len(b"TL") - len(f"{HERE} - /.0123456789abcdef") - len(b"\0")
     for length in (most, most + 1):
         where = Place(cgroup_id=9, level=2, namespace=HERE, path="/" + "a" * length + ".0123456789abcdef")
-        written = Label(place=where).user_data
-        assert (written and len(written)) == (256 if length == most else None)
+        assert (len(Label(place=where).user_data) == 256) is (length == most)
+        read = Label.read(NAME, Label(place=where, shaped=Shaped(3, 0x53570001)).user_data)
+        assert read is not None
+        assert (read.place, read.shaped) == (None, Shaped(3, 0x53570001))
+        assert not orphaned(read, hierarchy("/nowhere"))
 
 
 def test_any_bytes_may_be_in_a_path() -> None:
