@@ -53,10 +53,13 @@ def in_ci() -> bool:
 
 
 def lint(_settings: Settings, _ran: frozenset[str]) -> Outcome:
-    """Ruff's rules and format, and shellcheck for the shell scripts."""
+    """Ruff's rules and format, shellcheck for the shell scripts, and whether the made part of the reference is
+    up to date.
+    """
     failed = [
         *_failures("ruff check", [sys.executable, "-m", "ruff", "check"]),
         *_failures("ruff format", [sys.executable, "-m", "ruff", "format", "--check"]),
+        *_failures("reference", [str(ROOT / "scripts" / "reference"), "--check"]),
     ]
     if debian.provide("shellcheck", "shellcheck"):
         failed += _failures("shellcheck", ["shellcheck", *_shell_scripts()])

@@ -30,7 +30,7 @@ else:
 __all__ = ["DroneStarter"]
 
 _LOG: Final = logging.getLogger("swarmcg")
-_SWEEP_S: Final = 60.0
+_REMOVE_S: Final = 60.0
 _SWEEP_AT_START_S: Final = 5.0
 
 
@@ -87,7 +87,7 @@ class DroneStarter:
             self._ours[path] = bot
         return bot
 
-    def sweep(self, designated: Collection[str] | None = None, within: float = _SWEEP_S) -> list[str]:
+    def sweep(self, designated: Collection[str] | None = None, within: float = 60.0) -> list[str]:
         """Removes the work directories that nobody claims, each with its log and drain file; their paths.
 
         Claimed are those of bots that live: this starter's own, those that a slice of this host names, and those
@@ -163,7 +163,7 @@ class DroneStarter:
     def _give_up(self, path: str) -> None:
         """After a failed start. What cannot be removed now stays recorded, for a sweep."""
         try:
-            self._remove(path, time.monotonic() + _SWEEP_S)
+            self._remove(path, time.monotonic() + _REMOVE_S)
         except SwarmcgError as e:
             self._log(str(e))
         finally:
