@@ -41,7 +41,7 @@ def library() -> str:
 
 def _entry(name: str, thing: Any) -> Iterator[str]:
     yield f"### {name}\n"
-    yield f"```python\n{_shape(name, thing)}\n```\n"
+    yield f"```text\n{_shape(name, thing)}\n```\n"  # as python, the formatter would change it
     yield f"{_markdown(thing)}\n"
     for member, method in _members(thing):
         yield f"- **`{member}{_arguments(method)}`**  \n" + _indented(_markdown(method)) + "\n"
