@@ -80,8 +80,8 @@ def pressure(host: Linux) -> Iterator[Check]:
         yield ok("psi", "the kernel counts stalls: reports know the pressure in a slice")
         return
     why = {
-        "off": "pressure stall information is switched off",
-        "absent": "this kernel has no pressure stall information",
+        "off": "pressure stall information is switched off (psi=0)",
+        "absent": "this kernel has no pressure stall information, or has it off by default",
         "on": "",
     }[host.kernel.psi]
     yield warn(

@@ -61,7 +61,9 @@ def _psi() -> Switch:
     try:
         read_text("/proc/pressure/memory")
     except OSError as e:
-        return "off" if e.errno == errno.EOPNOTSUPP else "absent"
+        # With psi=0 the files are not made (psi_proc_init() in kernel/sched/psi.c, Linux 6.1), or refuse to be read.
+        off = e.errno == errno.EOPNOTSUPP or "psi=0" in _text("/proc/cmdline").split()
+        return "off" if off else "absent"
     return "on"
 
 
