@@ -15,7 +15,7 @@ def test_a_hybrid_host_of_systemd_without_pressure_stall_information(tmp_path: P
     results = tmp_path / "results"
     words = ("--append", "systemd.unified_cgroup_hierarchy=0", "--append", "psi=0", "--results", str(results))
     inside = ("sh", "-c", "swarmcg doctor --json >/opt/swarmcg/results/checks")
-    command = [ROOT / "scripts" / "vm", "run", *words, "--", *inside]
+    command = [str(ROOT / "scripts" / "vm"), "run", *words, "--", *inside]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=SOON_S)
     found = {fields["check"]: Check(**fields) for fields in json.loads((results / "checks").read_text())}
     assert (found["cgroup-mode"].state, found["cgroup-mode"].why.partition(".")[0]) == (

@@ -74,7 +74,7 @@ def test_what_a_user_s_manager_was_given(
     host = Hierarchy(mount=str(tmp_path / "cg"), writable=True, own=None, v1=frozenset(), systemd=True)
     found = systemd.look_at_systemd(host)
     assert found is not None
-    assert found.delegated == {"cpu", "memory", "pids"}
+    assert found.delegated == frozenset({"cpu", "memory", "pids"})
 
 
 def test_where_systemd_does_not_run_nobody_is_asked() -> None:

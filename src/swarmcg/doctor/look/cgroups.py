@@ -80,14 +80,15 @@ def look_at_home(explicit: str | None, seen: Hierarchy) -> HomeSeen:
         abilities = home.abilities()
         homes = find_homes(explicit, hierarchy=lambda: seen)
     except SwarmcgError as e:
-        return HomeSeen(
-            path=None,
-            why=f"{e.headline}: {e.reason}" if e.reason else e.headline,
-            remedy=e.remedy,
-            abilities=_abilities(_grounds(seen), seen),
-            ownerless=None,
-        )
+        return _homeless(f"{e.headline}: {e.reason}" if e.reason else e.headline, e.remedy, seen)
+    except OSError as e:
+        return _homeless(f"The cgroups cannot be looked at: {e}", "See what keeps this user from it.", seen)
     return HomeSeen(path=home.path, to_come=home.to_come, abilities=abilities, ownerless=_ownerless(homes))
+
+
+def _homeless(why: str, remedy: str | None, seen: Hierarchy) -> HomeSeen:
+    abilities = _abilities(_grounds(seen), seen)
+    return HomeSeen(path=None, why=why, remedy=remedy, abilities=abilities, ownerless=None)
 
 
 def _grounds(seen: Hierarchy) -> str | None:
