@@ -16,6 +16,7 @@ from swarmcg.cgroup.hierarchy import look
 from swarmcg.doctor.check import Check
 from tests import cgroups
 from tests.host.command import SOON_S, SWARMCG, Command, line
+from tests.host.unit import Unit
 
 MOUNT: Final = str(look().mount)
 AS_NOBODY: Final = """
@@ -280,3 +281,21 @@ def test_a_self_test_of_which_the_home_is_taken_away_fails(home: Path, quiet: di
     assert "limit on descendants" in found["selftest.strays"].why
     assert found["selftest.strays"].state == found["selftest.reports"].state == "fail"
     assert nothing_is_left(home, quiet)
+
+
+def test_where_the_bots_unit_runs_it_is_the_home_and_the_self_test_leaves_it_as_it_was(
+    home: Path, tmp_path: Path, quiet: dict[str, str]
+) -> None:
+    unit = Unit(home, tmp_path / "unit")
+    unit.start()
+    try:
+        unit.detach("other", "sleep", "1000")
+        found = told("--self-test", env=quiet | dict(unit.env))
+        assert found["home"].why == f"slices are made in the bots unit, {unit.bots}"
+        assert found["selftest.gone"].state == found["selftest.strays"].state == "ok"
+        assert unit.slices() == ["other"]
+        assert unit.reports() == {}
+        assert not os.listdir(quiet["TMPDIR"])
+    finally:
+        assert unit.stop("--grace", "0").returncode == 0
+    assert list(unit.reports()) == ["other"]

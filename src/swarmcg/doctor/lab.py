@@ -12,11 +12,12 @@ from typing import IO, Any, Final, Self
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup.files import read_text
-from swarmcg.cgroup.home import find_home, needs_scope
+from swarmcg.cgroup.home import Home, find_home, needs_scope
 from swarmcg.doctor import canary
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.client import Connection, SupervisedBot
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.unit import find_unit
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -32,8 +33,9 @@ _SIGNALS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signa
 class Lab:
     """Starts canaries in a home, and in the end leaves nothing of them, however the block is left. For one thread.
 
-    The home is found as ``swarmcg bot`` finds it, except that a scope of systemd is the supervisor's alone. Entering
-    raises HomeError when there is none.
+    The home is found as ``swarmcg bot`` finds it, except that a scope of systemd is the supervisor's alone, and that in
+    the bots unit, too, canaries have a supervisor and a journal of their own. Entering raises HomeError when there is
+    none.
     """
 
     def __init__(self, home: str | None) -> None:
@@ -43,7 +45,7 @@ class Lab:
         self._stack: Final = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        found = None if needs_scope(self._home) else find_home(self._home, enter=True)
+        found = _home(self._home)
         place = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="swarmcg-doctor-"))
         self._journal = f"{place}/reports.jsonl"
         try:
@@ -101,6 +103,14 @@ class Lab:
             kept = {line.rstrip(b"\n") for line in f}
             return [report.bot_id for report in self.ended if report.to_json() not in kept]
         return [report.bot_id for report in self.ended]
+
+
+def _home(explicit: str | None) -> Home | None:
+    """Where canaries live; None for a scope of systemd that is to come."""
+    unit = find_unit() if explicit is None else None
+    if unit is not None:
+        return unit.home
+    return None if needs_scope(explicit) else find_home(explicit, enter=True)
 
 
 class Canary:

@@ -187,10 +187,11 @@ CASES: Final[list[tuple[Seen, str, str, str, str]]] = [
         "bots-unit",
         "warn",
         "not installed",
-        "systemctl start swarmcg-bots.service",
+        "systemctl enable --now",
     ),
-    (unit(LoadState="masked"), "bots-unit", "warn", "is masked", "systemctl start"),
+    (unit(LoadState="masked"), "bots-unit", "warn", "is masked", "systemctl unmask"),
     (unit(ActiveState="inactive"), "bots-unit", "warn", "is inactive", "systemctl start"),
+    (home(served=False), "bots-unit", "warn", "none of our processes serves it", "systemctl reload"),
     (unit(Delegate="no"), "bots-unit", "fail", "without Delegate=yes", "systemctl revert"),
     (linux(systemd=changed(SYSTEMD, bots_unit={})), "bots-unit", "warn", "does not tell", "systemctl status"),
     *(
@@ -351,6 +352,12 @@ def test_a_scope_that_is_to_come_is_a_home() -> None:
     found = verdicts(home(path="/sys/fs/cgroup/system.slice/swarmcg.scope", to_come=True))["home"]
     assert found.state == "ok"
     assert "systemd makes for each start" in found.why
+
+
+def test_the_bots_unit_is_a_home() -> None:
+    found = verdicts(home(path="/sys/fs/cgroup/system.slice/swarmcg-bots.service/bots", served=True))
+    assert found["home"].why.startswith("slices are made in the bots unit, /sys/fs/cgroup/system.slice")
+    assert found["home"].state == found["bots-unit"].state == "ok"
 
 
 def test_one_fault_is_not_told_twice() -> None:

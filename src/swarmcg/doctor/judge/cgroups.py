@@ -88,7 +88,9 @@ def container(host: Linux) -> Iterator[Check]:
 
 def home(host: Linux) -> Iterator[Check]:
     """Where slices are made."""
-    if host.home.path is not None and host.home.to_come:
+    if host.home.path is not None and host.home.served is not None:
+        yield ok("home", f"slices are made in the bots unit, {host.home.path}")
+    elif host.home.path is not None and host.home.to_come:
         yield ok(
             "home",
             f"slices are made in a scope of their own, which systemd makes for each start ({host.home.path})",

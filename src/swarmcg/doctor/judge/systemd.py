@@ -50,19 +50,28 @@ def bots_unit(host: Linux) -> Iterator[Check]:
         return
     unit = host.systemd.bots_unit
     loaded, active = unit.get("LoadState"), unit.get("ActiveState")
-    name, without = "swarmcg-bots.service", "bots end with the command that started them"
+    name, without = (
+        "swarmcg-bots.service",
+        "nothing can be detached, and bots end with the command that started them",
+    )
     if loaded is None:
         yield warn("bots-unit", f"systemctl does not tell of {name} within 3 s", f"systemctl status {name}")
-    elif loaded != "loaded":
-        yield warn(
-            "bots-unit",
-            f"{name} is {'not installed' if loaded == 'not-found' else loaded}: {without}",
-            f"Install swarmcg's Debian package, or its unit in /etc/systemd/system; then: systemctl start {name}",
+    elif loaded == "not-found":
+        install = (
+            f"Copy packaging/systemd/{name} to /etc/systemd/system, with the path of swarmcg in it; then: "
+            "systemctl daemon-reload && systemctl enable --now swarmcg-bots"
         )
+        yield warn("bots-unit", f"{name} is not installed: {without}", install)
+    elif loaded != "loaded":
+        cure = f"systemctl unmask {name} && systemctl enable --now {name}; systemctl status {name} tells more"
+        yield warn("bots-unit", f"{name} is {loaded}: {without}", cure)
     elif active != "active":
         yield warn("bots-unit", f"{name} is {active}: {without}", f"systemctl start {name}")
     elif unit.get("Delegate") == "no":
         why = f"{name} runs without Delegate=yes: systemd may change and remove its cgroups"
         yield fail("bots-unit", why, f"Put the unit of the package in its place: systemctl revert {name}")
+    elif host.home.served is False:
+        why = f"{name} is active, and none of our processes serves it: how bots in it end may be lost"
+        yield warn("bots-unit", why, f"systemctl reload {name}")
     else:
         yield ok("bots-unit", f"{name} runs in {unit.get('ControlGroup') or 'no cgroup'}")

@@ -14,6 +14,7 @@ from swarmcg.cgroup.systemd import manager
 from swarmcg.doctor.seen import Cgroups, HomeSeen
 from swarmcg.errors import SwarmcgError
 from swarmcg.resources import Abilities
+from swarmcg.supervisor.unit import find_unit
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -75,15 +76,22 @@ def _some_cgroups(seen: Hierarchy) -> Iterator[str]:
 
 def look_at_home(explicit: str | None, seen: Hierarchy) -> HomeSeen:
     """The home that a start would use, or what stands in its way and what its controllers would be all the same."""
+    unit = find_unit() if explicit is None else None
     try:
-        home = find_home(explicit, starts=False, hierarchy=lambda: seen)
+        home = unit.home if unit else find_home(explicit, starts=False, hierarchy=lambda: seen)
         abilities = home.abilities()
-        homes = find_homes(explicit, hierarchy=lambda: seen)
+        homes = [home, *find_homes(explicit, hierarchy=lambda: seen)]
     except SwarmcgError as e:
         return _homeless(f"{e.headline}: {e.reason}" if e.reason else e.headline, e.remedy, seen)
     except OSError as e:
         return _homeless(f"The cgroups cannot be looked at: {e}", "See what keeps this user from it.", seen)
-    return HomeSeen(path=home.path, to_come=home.to_come, abilities=abilities, ownerless=_ownerless(homes))
+    return HomeSeen(
+        path=home.path,
+        to_come=home.to_come,
+        served=unit.served() if unit else None,
+        abilities=abilities,
+        ownerless=_ownerless({home.path: home for home in homes}.values()),
+    )
 
 
 def _homeless(why: str, remedy: str | None, seen: Hierarchy) -> HomeSeen:
