@@ -21,6 +21,7 @@ from tests.host.unit import Unit
 MOUNT: Final = str(look().mount)
 AS_NOBODY: Final = """
 import email.parser, os, sys
+from swarmcg.cgroup.network import nft, shaping
 from swarmcg.cli import doctor, main
 from swarmcg.doctor.look import linux
 os.setgroups([])  # after the imports: another user need not be able to read this checkout
