@@ -266,7 +266,7 @@ def test_bot_ends_as_its_operator_asks(
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("verb", ["clean"])
+@pytest.mark.parametrize("verb", ["clean", "host", "set"])
 def test_what_needs_linux_says_so(platform: str, verb: str) -> None:
     done = command(platform, verb)
     assert done.returncode == 2
