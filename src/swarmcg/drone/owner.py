@@ -100,14 +100,14 @@ else:
     from collections.abc import Collection
 
     class Owner:
-        """One starter's sign of life: its process."""
+        """One starter's sign of life: its process, which may have several."""
 
         def __init__(self, directory: str) -> None:
             import psutil  # noqa: PLC0415  tens of milliseconds
 
             del directory
             me = psutil.Process()
-            self.name: Final = f"{me.pid}.{me.create_time()!r}"
+            self.name: Final = f"{me.pid}/{me.create_time()!r}/{secrets.token_hex(4)}"  # one of several in it
 
         def close(self) -> None:
             """Changes nothing: what it made is its process's until that has ended."""
@@ -117,8 +117,8 @@ else:
         import psutil  # noqa: PLC0415  tens of milliseconds
 
         del directory
-        pid, _, created = name.partition(".")
         with contextlib.suppress(ValueError, psutil.Error):
+            pid, created, _ = name.split("/")
             return bool(repr(psutil.Process(int(pid)).create_time()) == created)
         return False
 

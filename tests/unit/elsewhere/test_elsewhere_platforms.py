@@ -162,6 +162,15 @@ def test_a_bot_from_its_download_to_its_reports(
     assert list((state / "drones").glob("*.json")) == []
 
 
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_starters_of_work_directories_leave_each_other_s_alone(platform: str, tmp_path: Path) -> None:
+    """Two of one program, and one of a program that has ended."""
+    for number in ("1", "2"):
+        line = words(platform, "drones", str(tmp_path), number)
+        subprocess.run(line, check=True, timeout=SOON_S)
+
+
 def is_running(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
