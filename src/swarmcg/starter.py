@@ -57,6 +57,9 @@ class Starter:
     supervisor process with a keeper, which do. When this process dies, its bots are ended by the stop ladder. May
     be used from any thread, and as a context manager that ends all of its bots.
 
+    On macOS and Windows there are neither slices nor helper processes: a bot is a tree of processes, which is ended
+    when the starter is closed or this process exits, but not when it is killed. A ``home`` is refused (HomeError).
+
     ``opener`` (urllib.request) brings authentication or proxies to the download. ``home`` names the cgroup
     for the slices, else one is found, with systemd a scope for the helper processes;
     ``enter_home`` allows moving this process, too, into a leaf of its own delegated cgroup or of that scope.
