@@ -1,0 +1,1 @@
+"""What is handed out: a Debian package for each suite, and the wheel and source archive."""
