@@ -140,6 +140,13 @@ def systemd(settings: Settings, _ran: frozenset[str]) -> Outcome:
     return Outcome(state, "; ".join(failed + lacking + left_out))
 
 
+def bench(_settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """The benchmarks run and print their figures; how fast a busy machine is fails nothing."""
+    obstacle = machine.no_writable_cgroup2()
+    command = [sys.executable, "-m", "benchmarks"]
+    return Outcome("cannot run", obstacle) if obstacle else _judged(_failures("benchmarks", command))
+
+
 def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     """The tiers' coverage put together, held against fail_under when all of them ran."""
     data = [str(file) for tier in TIERS for file in (CACHE / "coverage" / tier).rglob("data*")]
@@ -199,7 +206,8 @@ def _fresh_data(tier: str) -> Path:
 
 
 def _shell_scripts() -> list[str]:
-    candidates = [*(ROOT / ".ci").iterdir(), *(ROOT / "scripts").rglob("*")]
+    places = (ROOT / ".ci", ROOT / "scripts", ROOT / "packaging")
+    candidates = [path for place in places for path in place.rglob("*")]
     return [str(path) for path in candidates if path.is_file() and _is_shell(path)]
 
 
@@ -225,5 +233,6 @@ PARTS: Final[dict[str, Callable[[Settings, frozenset[str]], Outcome]]] = {
     "host": host,
     "kernel": kernel,
     "systemd": systemd,
+    "bench": bench,
     "coverage": coverage,
 }

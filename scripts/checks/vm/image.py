@@ -1,6 +1,5 @@
 """The machine's disk and kernel, built from Debian's packages through this machine's own apt sources."""
 
-import platform
 import shutil
 import subprocess
 import sys
@@ -11,19 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from checks import debian
+from checks import debian, wheels
 from checks.vm import cache
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 GUEST: Final = ROOT / "scripts" / "guest"
-PYTHON: Final = {"bookworm": "3.11", "trixie": "3.13"}
-SUITES: Final = tuple(PYTHON)
+SUITES: Final = tuple(wheels.PYTHON)
 STARTED: Final = time.monotonic()
 DISK_SIZE: Final = "3G"
-# What the newest wheels for Linux may ask of the C library: bookworm has 2.36.
-PLATFORMS: Final = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-# Published as source alone: pure Python, so this machine's interpreter makes the wheel.
-WITHOUT_WHEEL: Final = ("cgroupspy",)
 PLACE: Final = "opt/swarmcg"
 BESIDE_THE_DISK: Final = ("vmlinuz", "initrd", "ssh-key")
 # The project's own part of the image: enough to install it as editable. Its code comes with each run.
@@ -57,11 +51,13 @@ def build(suite: str) -> Image:
         ("mmdebstrap", "mmdebstrap"), ("mke2fs", "e2fsprogs"), ("depmod", "kmod"), ("unshare", "util-linux")
     )
     names = _names(suite)
-    wheels = cache.keep(f"wheels-{suite}", names["wheels"], lambda making: _download_wheels(suite, making))
+    stock = cache.keep(
+        f"wheels-{suite}", names["wheels"], lambda making: wheels.download(suite, requirements(), making)
+    )
     _told("wheels", suite)
     system = cache.keep(f"system-{suite}", names["system"], lambda making: _make_system(suite, making))
     _told("system", suite)
-    made = cache.keep(f"image-{suite}", names["image"], lambda making: _make_image(system, wheels, making))
+    made = cache.keep(f"image-{suite}", names["image"], lambda making: _make_image(system, stock, making))
     _told("image", suite)
     return _image(made)
 
@@ -83,11 +79,11 @@ def _names(suite: str) -> dict[str, str]:
     """What the parts of an image are called in the cache: each after all that it is made from."""
     own = [Path(__file__).read_bytes(), suite.encode(), debian.sources_of(suite).encode()]
     system = cache.key([*own, *(path.read_bytes() for path in sorted(GUEST.iterdir()))])
-    wheels = cache.key([suite.encode(), *(line.encode() for line in requirements())])
-    image = cache.key([system.encode(), wheels.encode(), (ROOT / "pyproject.toml").read_bytes()])
+    stock = cache.key([suite.encode(), *(line.encode() for line in requirements())])
+    image = cache.key([system.encode(), stock.encode(), (ROOT / "pyproject.toml").read_bytes()])
     return {
         "system": f"system-{suite}-{system}",
-        "wheels": f"wheels-{suite}-{wheels}",
+        "wheels": f"wheels-{suite}-{stock}",
         "image": f"image-{suite}-{image}",
     }
 
@@ -105,20 +101,6 @@ def requirements() -> list[str]:
     return sorted(
         {*project["project"]["dependencies"], *listed, *project["build-system"]["requires"], "editables"}
     )
-
-
-def _download_wheels(suite: str, making: Path) -> None:
-    version = PYTHON[suite].replace(".", "")
-    machine = platform.machine()
-    options = [
-        *("--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON[suite]),
-        *(f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")),
-        *(f"--platform={system}_{machine}" for system in PLATFORMS),
-    ]
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    from_source = [line for line in requirements() if line.startswith(WITHOUT_WHEEL)]
-    _call([*pip, "wheel", "--no-deps", "--wheel-dir", str(making), *from_source])
-    _call([*pip, "download", "--find-links", str(making), "--dest", str(making), *options, *requirements()])
 
 
 def _make_system(suite: str, making: Path) -> None:
@@ -143,7 +125,7 @@ def _make_system(suite: str, making: Path) -> None:
         shutil.move(root / "boot" / name, making)
 
 
-def _make_image(system: Path, wheels: Path, making: Path) -> None:
+def _make_image(system: Path, stock: Path, making: Path) -> None:
     """A copy of the system with its Python environment, as an ext4 disk without partitions."""
     root = making / "root"
     _call(["cp", "--archive", "--reflink=auto", str(system / "root"), str(root)])
@@ -152,7 +134,7 @@ def _make_image(system: Path, wheels: Path, making: Path) -> None:
     (checkout / "src/swarmcg/__init__.py").touch()
     for name in SKELETON:
         shutil.copy(ROOT / name, checkout)
-    shutil.copytree(wheels, root / PLACE / "wheels")
+    shutil.copytree(stock, root / PLACE / "wheels")
     _call(["chroot", str(root), f"/{PLACE}/guest/provision.sh", "environment", f"/{PLACE}/wheels"])
     shutil.rmtree(root / PLACE / "wheels")
     disk = making / "disk"
