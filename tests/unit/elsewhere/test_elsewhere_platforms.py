@@ -3,6 +3,7 @@
 It still is Linux that it runs on: these tests show that nothing else is needed, not that it works there.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -107,17 +108,25 @@ class Agent:
 def running(line: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[str]"]:
     """A program that is killed when it takes too long, which ends all reads from it."""
     with subprocess.Popen(line, text=True, **options) as process:
-        watchdog = threading.Timer(SOON_S, process.kill)
+        watchdog = threading.Timer(SOON_S, end_all, (process,))
         watchdog.start()
         try:
             yield process
         except BaseException:
-            process.kill()
+            end_all(process)
             raise
         finally:
             process.wait()
             watchdog.cancel()
             watchdog.join()
+
+
+def end_all(process: "subprocess.Popen[str]") -> None:
+    """Kills a program and its bots, which would outlive it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
 
 
 @contextmanager
