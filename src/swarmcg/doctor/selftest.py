@@ -22,7 +22,7 @@ from swarmcg.errors import SwarmcgError, UnenforceableError
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["judge_deaf", "judge_forks", "judge_hungry", "judge_strays", "self_test"]
+__all__ = ["judge_deaf", "judge_forks", "judge_hungry", "judge_placed", "judge_strays", "self_test"]
 
 _WITHIN_S: Final = 20.0
 _PIDS: Final = 16
