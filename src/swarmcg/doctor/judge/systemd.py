@@ -58,7 +58,8 @@ def bots_unit(host: Linux) -> Iterator[Check]:
         yield warn("bots-unit", f"systemctl does not tell of {name} within 3 s", f"systemctl status {name}")
     elif loaded == "not-found":
         install = (
-            f"Copy packaging/systemd/{name} to /etc/systemd/system, with the path of swarmcg in it; then: "
+            "Install swarmcg's Debian package, or copy "
+            f"packaging/systemd/{name} to /etc/systemd/system, with the path of swarmcg in it; then: "
             "systemctl daemon-reload && systemctl enable --now swarmcg-bots"
         )
         yield warn("bots-unit", f"{name} is not installed: {without}", install)
