@@ -38,11 +38,15 @@ def test_a_reservation_that_systemd_does_not_grant_is_refused(home: Path, tmp_pa
 
 
 def test_a_reservation_protects_under_pressure(top_home: Path, tmp_path: Path) -> None:
-    """The directory between, which is swarmcg's own, has to grant what its slices ask for."""
+    """The directory between, which is swarmcg's own, has to grant what its slices ask for.
+
+    systemd mounts with memory_recursiveprot: what an ancestor grants and nobody asks for protects its children all the
+    same. So nothing is granted to the one that shall not be protected.
+    """
     (top_home / "memory.max").write_text(str(96 * MB))
-    (top_home / "memory.low").write_text(str(48 * MB))
     kept = {}
     for name, flags in {"protected": ("--memory-reservation", "48m"), "other": ()}.items():
+        (top_home / "memory.low").write_text(str(48 * MB) if flags else "0")
         command = Command(top_home / "bots", tmp_path)
         with ExitStack() as stack:
             bot = stack.enter_context(command.running("run", *flags, "--", *PYTHON, EAT_AND_STAY, "40"))
@@ -50,13 +54,13 @@ def test_a_reservation_protects_under_pressure(top_home: Path, tmp_path: Path) -
             (place,) = slices(top_home / "bots")
             granted = (top_home / "bots" / "memory.low").read_text().strip()
             assert granted == (str(48 * MB) if flags else "0")
-            eater = command("run", "--", *PYTHON, EAT, "80")
+            eater = command("run", "--", *PYTHON, EAT, "90")
             assert eater.returncode == 0
             kept[name] = int((place / "memory.current").read_text())
             bot.terminate()
             bot.communicate(timeout=60)
-    assert kept["protected"] > 36 * MB
-    assert kept["other"] < 24 * MB
+    assert kept["protected"] > 40 * MB
+    assert kept["other"] < 32 * MB
 
 
 def slices(home: Path) -> Iterator[Path]:

@@ -1,3 +1,7 @@
 """This tier's kernel limits packets: tests/contract/network.py."""
 
+import pytest
+
 from tests.contract.network import *  # noqa: F403  its tests are collected here
+
+pytestmark = pytest.mark.full  # the tier host shows the same in a tenth of the time
