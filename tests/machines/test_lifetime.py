@@ -71,6 +71,7 @@ def test_exit_status_journal_and_results_come_out(tmp_path: Path) -> None:
     assert done.returncode == 7
     assert "\n/opt/swarmcg/checkout\n" in done.stdout
     assert (results / "word").read_text() == "hello\n"
+    assert "\n/opt/swarmcg/checkout\n" in (results / "console").read_text()
     assert "swarmcg-payload.service" in (results / "journal").read_text()
 
 

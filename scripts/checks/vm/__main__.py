@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -72,7 +71,7 @@ def _add_run_options(verb: argparse.ArgumentParser) -> None:
 
 def _done(asked: argparse.Namespace, rest: list[str]) -> int:
     if asked.verb == "clean":
-        shutil.rmtree(cache.place(), ignore_errors=True)
+        cache.clear()
         return os.EX_OK
     built = image.build(asked.suite)
     if asked.verb == "build":

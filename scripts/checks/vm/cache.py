@@ -1,10 +1,11 @@
 """What was built, kept by the hash of what it was made from: ${XDG_CACHE_HOME:-~/.cache}/swarmcg/vm."""
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -41,9 +42,7 @@ def keep(kind: str, name: str, make: Maker) -> Path:
 
     One process builds at a time. Of each kind the last KEPT that were used stay.
     """
-    place().mkdir(parents=True, exist_ok=True)
-    with (place() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # bounded by the builder's own limits, and freed when it dies
+    with _alone():
         directory = place() / name
         if not directory.is_dir():
             _make(directory, make)
@@ -51,6 +50,22 @@ def keep(kind: str, name: str, make: Maker) -> Path:
         for old in sorted(place().glob(f"{kind}-*"), key=_used, reverse=True)[KEPT:]:
             shutil.rmtree(old)
     return directory
+
+
+def clear() -> None:
+    """Remove everything, once nobody builds. A machine that runs goes on: it has its disk open."""
+    with _alone():
+        for directory in place().iterdir():
+            if directory.is_dir():
+                shutil.rmtree(directory)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    place().mkdir(parents=True, exist_ok=True)
+    with (place() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a builder's downloads have limits, and its death frees the lock
+        yield
 
 
 def _make(directory: Path, make: Maker) -> None:

@@ -80,7 +80,8 @@ def _names(suite: str) -> dict[str, str]:
     own = [Path(__file__).read_bytes(), suite.encode(), debian.sources_of(suite).encode()]
     system = cache.key([*own, *(path.read_bytes() for path in sorted(GUEST.iterdir()))])
     stock = cache.key([suite.encode(), *(line.encode() for line in requirements())])
-    image = cache.key([system.encode(), stock.encode(), (ROOT / "pyproject.toml").read_bytes()])
+    project = (ROOT / "pyproject.toml").read_bytes().partition(b"\n[tool.")[0]
+    image = cache.key([system.encode(), stock.encode(), project])
     return {
         "system": f"system-{suite}-{system}",
         "wheels": f"wheels-{suite}-{stock}",
@@ -94,13 +95,20 @@ def _need(*tools: tuple[str, str]) -> None:
 
 
 def requirements() -> list[str]:
-    """All that a guest's environment is made of: to run, to test, and to install the project as editable."""
+    """All that a guest's environment is made of: to run, to test, and to install the project as editable.
+
+    The static checks are no part of it, and an extra that names others of the project adds nothing to them.
+    """
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
-    listed = [line for name, lines in extras.items() if name != "lint" for line in lines]
-    return sorted(
-        {*project["project"]["dependencies"], *listed, *project["build-system"]["requires"], "editables"}
-    )
+    optional = [line for name, lines in extras.items() if name != "lint" for line in lines]
+    listed = {
+        *project["project"]["dependencies"],
+        *optional,
+        *project["build-system"]["requires"],
+        "editables",
+    }
+    return sorted(line for line in listed if not line.startswith(project["project"]["name"]))
 
 
 def _make_system(suite: str, making: Path) -> None:

@@ -42,24 +42,29 @@ def has_kvm() -> bool:
 
 
 def boot(
-    image: Image, disks: dict[str, IO[bytes]], *, options: tuple[str, ...], time_limit: float, terminal: bool
+    image: Image,
+    disks: dict[str, IO[bytes]],
+    console: IO[bytes] | None,
+    *,
+    options: tuple[str, ...],
+    time_limit: float,
 ) -> None:
     """Start the machine and return when it is off, or was ended after its time limit.
 
     Each disk is an open file, which the guest sees as a virtual disk with the name for its serial number. What it
-    writes to its root disk is lost. With a terminal, stdin goes to the guest's console as well.
+    writes to its root disk is lost. What it says goes to stdout and into the console's file; without such a file its
+    console is this terminal.
     """
     if not debian.provide("qemu-system-x86_64", "qemu-system-x86"):
         raise debian.UnavailableError("qemu-system-x86_64 is missing; install qemu-system-x86")
-    command = [*BOUND_TO_US[:-1], BOUND_TO_US[-1], str(os.getpid()), *_command(image, disks, options)]
+    command = [*BOUND_TO_US, str(os.getpid()), *_command(image, disks, options)]
     machine = subprocess.Popen(
         command,
-        stdin=None if terminal else subprocess.DEVNULL,
-        stdout=None if terminal else subprocess.PIPE,
+        stdin=subprocess.DEVNULL if console else None,
+        stdout=subprocess.PIPE if console else None,
         pass_fds=[disk.fileno() for disk in disks.values()],
     )
-    # The guest's terminal ends lines by \r\n.
-    relay = None if terminal else subprocess.Popen(["sed", "-u", "s/\\r//g"], stdin=machine.stdout)
+    relay = _relay(machine.stdout, console) if console else None
     try:
         machine.wait(time_limit)
     except subprocess.TimeoutExpired:
@@ -71,6 +76,12 @@ def boot(
             machine.stdout.close()
         if relay is not None:
             relay.wait()
+
+
+def _relay(said: IO[bytes] | None, console: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """Hands on what the machine says, without the carriage returns of its terminal, and writes it down."""
+    script = ["-e", r"s/\r//g", "-e", f"w /dev/fd/{console.fileno()}"]
+    return subprocess.Popen(["sed", "-u", *script], stdin=said, pass_fds=[console.fileno()])
 
 
 def _command(image: Image, disks: dict[str, IO[bytes]], options: tuple[str, ...]) -> list[str]:

@@ -53,11 +53,18 @@ def run(
     `extra` files lie in /opt/swarmcg/extra. When the machine left no exit status, NO_EXIT_STATUS is returned. The disks
     are files without a name, so nothing of them is left whatever ends this script.
     """
-    with _disk() as payload, _disk(RESULTS_BYTES) as results, _disk(SCRATCH_BYTES) as scratch:
+    with (
+        _file() as payload,
+        _file(RESULTS_BYTES) as results,
+        _file(SCRATCH_BYTES) as scratch,
+        _file() as said,
+    ):
         pack(payload, command, extra)
         disks = {"payload": payload, "results": results, "scratch": scratch}
-        qemu.boot(image, disks, options=options, time_limit=time_limit, terminal=terminal)
+        qemu.boot(image, disks, None if terminal else said, options=options, time_limit=time_limit)
         _unpack(results, keep)
+        said.seek(0)
+        (keep / "console").write_bytes(said.read())
     try:
         return int((keep / "exit-status").read_text())
     except (OSError, ValueError):
@@ -65,10 +72,10 @@ def run(
         return NO_EXIT_STATUS
 
 
-def _disk(size: int = 0) -> IO[bytes]:
-    disk = tempfile.TemporaryFile(dir=cache.place())  # noqa: SIM115  the caller's with statement closes it
-    os.truncate(disk.fileno(), size)
-    return disk
+def _file(size: int = 0) -> IO[bytes]:
+    file = tempfile.TemporaryFile(dir=cache.place())  # noqa: SIM115  the caller's with statement closes it
+    os.truncate(file.fileno(), size)
+    return file
 
 
 def pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> None:

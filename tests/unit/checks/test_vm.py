@@ -52,6 +52,12 @@ def test_of_each_kind_the_last_used_stay() -> None:
     assert kept == ["other-1", "thing-0", "thing-2", "thing-new"]
 
 
+def test_all_is_removed_but_what_others_may_hold_open() -> None:
+    cache.keep("thing", "thing-1", write("text"))
+    cache.clear()
+    assert os.listdir(cache.place()) == ["lock"]
+
+
 def test_a_key_tells_parts_that_join_to_the_same_bytes_apart() -> None:
     assert cache.key([b"ab", b"c"]) != cache.key([b"a", b"bc"])
 
