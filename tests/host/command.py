@@ -25,7 +25,8 @@ class Command:
     def __init__(self, home: Path, state: Path) -> None:
         self.home: Final = home
         self.state: Final = state
-        self.env: Final = os.environ | {
+        self.env: Final = {
+            **os.environ,
             "SWARMCG_STATE_DIR": str(state / "state"),
             "SWARMCG_CACHE_DIR": str(state / "cache"),
         }

@@ -251,6 +251,15 @@ def test_a_bot_that_is_not_up_yet_ends_by_the_signal(lab: Lab, ask: Any, reason:
     assert bot.process.returncode == 143
 
 
+def test_a_bot_gets_what_is_added_to_its_environment_and_nothing_else_of_ours(lab: Lab) -> None:
+    lab.swarmcg.env["SECRET"], lab.swarmcg.env["KNOWN"] = "s", "k"
+    with lab.bot("-e", "SWARMING_EXTERNAL_BOT_SETUP=1", "-e", "KNOWN", "-e", "SWARMING_BOT_ID=forged") as bot:
+        task = lab.task("echo $SWARMING_EXTERNAL_BOT_SETUP $KNOWN $SECRET $SWARMING_BOT_ID")
+        bot.drain()
+        lab.ended(bot)
+    assert task.output == b"1 k bot-1\n"
+
+
 def test_the_server_ends_a_bot(lab: Lab) -> None:
     with lab.bot() as bot:
         lab.server.terminate("bot-1")

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from swarmcg.bot import Config, StartedBot
-from swarmcg.cli import detached, flags, network, options, outcome, sizes
+from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
 from swarmcg.cli.orders import DRAIN, ENDING, say
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import table
@@ -80,6 +80,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--python", metavar="PYTHON", default="python3", help="what runs it (default: %(default)s)"
     )
+    options.add_environment(parser)
     options.add_policy(parser)
     options.add_home(parser)
     detached.add_detach(parser)
@@ -95,6 +96,7 @@ def _config(asked: argparse.Namespace) -> Config:
         wanted,
         asked.python,
         grace_interval=sizes.grace("--grace", asked.grace),
+        env=environment.added(asked.env, asked.env_file, environment.inherited()),
         on_unenforceable=asked.on_unenforceable,
         lenient=lenient,
         bandwidth=network.bandwidth(asked),

@@ -9,7 +9,7 @@ from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.resources import LinuxResources
 from swarmcg.resources.toml import from_toml
 
-__all__ = ["add_home", "add_policy", "add_unenforceable", "base_resources", "report_file"]
+__all__ = ["add_environment", "add_home", "add_policy", "add_unenforceable", "base_resources", "report_file"]
 
 
 def add_policy(parser: Parser) -> None:
@@ -31,6 +31,16 @@ def add_unenforceable(parser: Parser, text: str) -> None:
     """What happens when a limit cannot be had."""
     parser.add_argument(
         "--on-unenforceable", choices=("refuse", "report"), default=default_policy(), help=text
+    )
+
+
+def add_environment(parser: Parser) -> None:
+    """What is added to the environment (see :func:`swarmcg.cli.environment.added`)."""
+    parser.add_argument(
+        "-e", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="set a variable"
+    )
+    parser.add_argument(
+        "--env-file", metavar="FILE", action="append", default=[], help="variables, one a line"
     )
 
 

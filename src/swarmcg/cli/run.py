@@ -100,12 +100,7 @@ def _parser() -> Parser:
     options.add_policy(parser)
     options.add_home(parser)
     detached.add_detach(parser)
-    parser.add_argument(
-        "-e", "--env", metavar="NAME[=VALUE]", action="append", default=[], help="set a variable"
-    )
-    parser.add_argument(
-        "--env-file", metavar="FILE", action="append", default=[], help="variables, one a line"
-    )
+    options.add_environment(parser)
     parser.add_argument("-w", "--workdir", metavar="DIR", help="directory to start in (default: this one)")
     flags.add_limits(parser)
     parser.rest("command", "COMMAND", "what to run")
