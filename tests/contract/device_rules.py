@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import pytest
 
-from swarmcg.cgroup import bpf, device_filter
+from swarmcg.cgroup import bpf, device_filter, update
 from swarmcg.cgroup.home import find_home
-from swarmcg.errors import CgroupError
+from swarmcg.errors import CgroupError, UpdateError
 from swarmcg.keeper.spawn import Order
 from swarmcg.resources import Device, DeviceRules, LinuxResources
 from swarmcg.resources.device_rules import complete
@@ -178,7 +178,7 @@ def test_200_exchanges_under_load_leave_one_program_and_no_gap(engine: Engine, n
     storm = engine.start(sys.executable, "-c", STORM, str(nodes / "c240:2"), resources=resources, ready=True)
     began = time.monotonic()
     for i in range(200):
-        device_filter.exchange(storm.slice, complete((allow("c", 241, i, "r"),))).close()
+        device_filter.exchange(storm.slice, complete((allow("c", 241, i, "r"),)))
         assert len(device_programs.attached(storm.slice)) == 1
     print(f"an exchange: {(time.monotonic() - began) * 5:.2f} ms")
     (number,) = device_programs.attached(storm.slice)
@@ -212,31 +212,95 @@ SECOND: Final = complete((allow("c", 240, 2),))
 ASKED: Final = ("c 240:1 r", "c 240:2 r")
 
 
-def test_an_exchange_can_be_undone(home: Path, nodes: Path) -> None:
+def test_an_exchange_replaces_and_none_takes_away(home: Path, nodes: Path) -> None:
     with bare(home) as directory:
-        path = str(directory)
-        device_filter.exchange(path, FIRST).close()
-        before = device_programs.attached(path)
-        with device_filter.exchange(path, SECOND) as made:
-            assert list(opened_in(directory, nodes, *ASKED).values()) == [REFUSED, PASSED]
-            made.undo()
-        assert device_programs.attached(path) == before
-        assert list(opened_in(directory, nodes, *ASKED).values()) == [PASSED, REFUSED]
-        with device_filter.exchange(path, None) as made:
-            assert device_programs.attached(path) == []
-            made.undo()
-        assert device_programs.attached(path) == before
-        device_filter.exchange(path, None).close()
-        with device_filter.exchange(path, FIRST) as made:
-            made.undo()
-        assert device_programs.attached(path) == []
+        for rules, outcomes in (
+            (FIRST, [PASSED, REFUSED]),
+            (SECOND, [REFUSED, PASSED]),
+            (None, [PASSED] * 2),
+        ):
+            device_filter.exchange(str(directory), rules)
+            assert len(device_programs.attached(directory)) == (rules is not None)
+            assert list(opened_in(directory, nodes, *ASKED).values()) == outcomes
+
+
+def test_an_update_changes_the_devices_of_a_running_bot(engine: Engine, nodes: Path) -> None:
+    bot = engine.start("sleep", "1000", resources=LinuxResources(devices=RULES))
+    main = Path(bot.slice, "main")
+    bot.update(LinuxResources(devices=(allow("c", 240, 2),)))
+    assert list(opened_in(main, nodes, *ASKED).values()) == [REFUSED, PASSED]
+    assert len(device_programs.attached(bot.slice)) == 1
+    with pytest.raises(UpdateError, match="every value is as it was before") as caught:
+        bot.update(LinuxResources(devices=(allow("c", 240, 1),), unified={"cgroup.max.depth": "x"}))
+    assert (caught.value.errno, caught.value.in_force) == (errno.EINVAL, {})
+    assert list(opened_in(main, nodes, *ASKED).values()) == [REFUSED, PASSED]
+    bot.update(LinuxResources(unified={"cgroup.max.depth": "9"}))
+    assert list(opened_in(main, nodes, *ASKED).values()) == [REFUSED, PASSED]
+    bot.update(LinuxResources(devices=(Device(allow=True, access="rwm"),)))
+    assert device_programs.attached(bot.slice) == []
+    bot.update(LinuxResources(devices=()))
+    assert list(opened_in(main, nodes, *ASKED).values()) == [REFUSED, REFUSED]
+    bot.terminate_or_kill(0)
+    limits = bot.wait().limits
+    assert limits["devices"] == "deny all; standard devices allowed unless denied by number"
+    assert limits["cgroup.max.depth"] == "9"
+
+
+def test_a_later_slice_that_refuses_brings_the_earlier_ones_devices_back(
+    home: Path, tmp_path: Path, nodes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten bots, of which the sixth cannot be attached to; and an updater that is killed in the same place."""
+    with Engine(home, tmp_path) as engine:
+        resources = LinuxResources(devices=(allow("c", 240, 1),))
+        bots = [engine.start("sleep", "1000", bot_id=f"b{i}", resources=resources) for i in range(10)]
+        paths = sorted(bot.slice for bot in bots)
+        real = device_filter.exchange
+
+        def refused(path: str, rules: DeviceRules | None) -> None:
+            if path == paths[5] and rules is not None and rules.allows("c", 240, 2, "r"):
+                raise CgroupError("refused", path=path, errno=errno.E2BIG)
+            real(path, rules)
+
+        wanted = LinuxResources(devices=(allow("c", 240, 2),))
+        monkeypatch.setattr(device_filter, "exchange", refused)
+        with pytest.raises(UpdateError, match="refused"):
+            update.update(paths, wanted)
+        for path in paths:
+            assert list(opened_in(Path(path, "main"), nodes, *ASKED).values()) == [PASSED, REFUSED]
+        monkeypatch.setattr(device_filter, "exchange", real)
+        killed_in_an_update(paths, wanted)
+        found = [opened_in(Path(path, "main"), nodes, *ASKED)["c 240:2 r"] for path in paths]
+        assert found == [PASSED] * 5 + [REFUSED] * 5
+        update.update(paths, LinuxResources(unified={"cgroup.max.depth": "9"}))
+        for path in paths:
+            assert list(opened_in(Path(path, "main"), nodes, *ASKED).values()) == [PASSED, REFUSED]
+            assert len(device_programs.attached(path)) == 1
+
+
+def killed_in_an_update(paths: list[str], wanted: LinuxResources) -> None:
+    """Another process updates the slices, and is killed when it comes to the sixth."""
+    program = """
+import json, os, signal, sys
+from swarmcg.cgroup import device_filter, update
+from swarmcg.resources import LinuxResources
+paths, wanted = json.loads(sys.argv[1]), LinuxResources.from_json(sys.argv[2])
+real = device_filter.exchange
+def exchange(path, rules):
+    if path == paths[5]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(path, rules)
+device_filter.exchange = exchange
+update.update(paths, wanted)
+"""
+    words = [sys.executable, "-c", program, json.dumps(paths), wanted.to_json().decode()]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
 
 
 def test_a_refused_exchange_leaves_the_earlier_rules(
     home: Path, nodes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with bare(home) as directory:
-        device_filter.exchange(str(directory), FIRST).close()
+        device_filter.exchange(str(directory), FIRST)
         before = device_programs.attached(directory)
         # The program that is loaded is one that the kernel's verifier refuses: it ends without an answer.
         with monkeypatch.context() as patched:
@@ -252,7 +316,7 @@ def test_a_refused_exchange_leaves_the_earlier_rules(
             with pytest.raises(CgroupError, match="taken differently"):
                 device_filter.exchange(str(directory), SECOND)
         assert list(opened_in(directory, nodes, *ASKED).values()) == [PASSED, REFUSED]
-        device_filter.exchange(str(directory), FIRST).close()
+        device_filter.exchange(str(directory), FIRST)
         assert len(device_programs.attached(directory)) == len(before) == 1
 
 
@@ -271,7 +335,7 @@ def test_a_kernel_that_cannot_replace_in_place_gets_one_program_too(
     monkeypatch.setattr(bpf, "_bpf", old)
     with bare(home) as directory:
         for rules in (FIRST, SECOND, FIRST, SECOND):
-            device_filter.exchange(str(directory), rules).close()
+            device_filter.exchange(str(directory), rules)
             assert len(device_programs.attached(directory)) == 1
         assert list(opened_in(directory, nodes, *ASKED).values()) == [REFUSED, PASSED]
     assert len(refused) == 3
@@ -282,10 +346,10 @@ def test_programs_of_others_are_left_alone_and_count(home: Path, nodes: Path) ->
         device_programs.attach(directory, device_programs.NO, device_programs.MULTI)
         (other,) = device_programs.attached(directory)
         for rules in (FIRST, SECOND):
-            device_filter.exchange(str(directory), rules).close()
+            device_filter.exchange(str(directory), rules)
         assert len(device_programs.attached(directory)) == 2
         assert list(opened_in(directory, nodes, *ASKED).values()) == [REFUSED, REFUSED]
-        device_filter.exchange(str(directory), None).close()
+        device_filter.exchange(str(directory), None)
         assert device_programs.attached(directory) == [other]
 
 
@@ -366,7 +430,7 @@ def test_swarmcg_killed_and_started_again_leaves_no_program(home: Path, tmp_path
 def test_a_long_list_is_in_force(home: Path, nodes: Path) -> None:
     rules = complete(tuple(allow("c", 240, minor) for minor in range(2, 5000)))
     with bare(home) as directory:
-        device_filter.exchange(str(directory), rules).close()
+        device_filter.exchange(str(directory), rules)
         assert list(opened_in(directory, nodes, *ASKED).values()) == [REFUSED, PASSED]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmcg.errors import ConfigError, UnenforceableError, UpdateError
-from swarmcg.resources import Device, LinuxResources, Memory
+from swarmcg.errors import ConfigError, UnenforceableError
+from swarmcg.resources import LinuxResources, Memory
 from tests.host.command import Command
 from tests.host.engine import Engine
 
@@ -53,13 +53,6 @@ def test_the_policy_of_the_start_holds_for_updates(engine: Engine) -> None:
     assert depth(loose.slice) == "7"
     loose.terminate_or_kill(0)
     assert [row.field for row in loose.wait().unenforced] == ["memory.swappiness"]
-
-
-@pytest.mark.parametrize("asked", [LinuxResources(devices=(Device(allow=True),))])
-def test_devices_and_network_are_refused(engine: Engine, asked: LinuxResources) -> None:
-    bot = engine.start("sleep", "1000", on_unenforceable="report")
-    with pytest.raises(UpdateError, match="while the bot runs"):
-        bot.update(asked)
 
 
 def test_anything_but_resources_is_refused(engine: Engine) -> None:

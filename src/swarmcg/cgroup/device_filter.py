@@ -10,8 +10,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from swarmcg.cgroup import bpf
 from swarmcg.cgroup.files import read_text
@@ -22,7 +21,7 @@ from swarmcg.resources.device_program import assemble
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Exchange", "control", "exchange", "refusal"]
+__all__ = ["control", "exchange", "refusal"]
 
 _WHAT: Final = "The device rules could not be put in force"
 _NEEDS: Final = (
@@ -47,59 +46,22 @@ _KNOWN: Final = {
 }
 
 
-class Exchange:
-    """The exchange of a slice's device program, until it is known whether it stays: closed, it stays.
-
-    Holds a descriptor of the earlier program, so that :meth:`undo` needs to load nothing.
-    """
-
-    def __init__(self, path: str, earlier: int | None) -> None:
-        self._path: Final = path
-        self._earlier = earlier
-
-    def undo(self) -> None:
-        """Puts the earlier program in force again, or none where there was none. Raises CgroupError."""
-        with _told(self._path), _directory(self._path) as cgroup, contextlib.ExitStack() as held:
-            _replace(cgroup, self._earlier, _ours(cgroup, held))
-
-    def close(self) -> None:
-        """Lets the earlier program go. May be called again."""
-        if self._earlier is not None:
-            os.close(self._earlier)
-            self._earlier = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def exchange(path: str, rules: DeviceRules | None) -> Exchange:
+def exchange(path: str, rules: DeviceRules | None) -> None:
     """Puts exactly these rules in force for the cgroup at a path, in place of any that it had from us; None
-    for no rules of ours. The caller closes what it gets.
+    for no rules of ours.
 
     At no moment is it without the earlier rules or these. Files that are open stay open. Two exchanges of
     one slice exclude each other by the caller's means. Raises CgroupError; then the earlier rules are in force.
     """
     with _told(path), _directory(path) as cgroup, contextlib.ExitStack() as held:
         before = _ours(cgroup, held)
-        made = Exchange(path, os.dup(before[0]) if before else None)
-        try:
-            program = None if rules is None else _loaded(rules, held)
-            _replace(cgroup, program, before)
-        except BaseException:
-            made.close()
-            raise
+        program = None if rules is None else _loaded(rules, held)
+        _replace(cgroup, program, before)
         try:
             _confirm(cgroup, path, program)
         except BaseException:
-            with made:
-                made.undo()
+            _replace(cgroup, before[0] if before else None, _ours(cgroup, held))
             raise
-        return made
 
 
 def control(directories: Sequence[str], proc: str = "/proc") -> DeviceControl:
@@ -181,10 +143,9 @@ def _replace(cgroup: int, program: int | None, before: Sequence[int]) -> None:
     """One of ours, or none, where there were these. More than one is there only when we were killed before
     Linux 5.6, between attaching the new one and detaching the old one.
     """
-    rest = list(before)
-    if program is not None:
-        if bpf.identity(program)[0] in {bpf.identity(other)[0] for other in rest}:
-            return
+    kept = None if program is None else bpf.identity(program)[0]
+    rest = [other for other in before if bpf.identity(other)[0] != kept]
+    if program is not None and len(rest) == len(before):
         bpf.attach(cgroup, program, instead_of=rest.pop(0) if rest else None)
     for other in rest:
         bpf.detach(cgroup, other)

@@ -25,8 +25,7 @@ from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
 from swarmcg.keeper.keeper import write_attribute
-from swarmcg.resources import DeviceRules, NetworkPlan, Plan, Step, settled
-from swarmcg.resources.devices import FIELD as DEVICES
+from swarmcg.resources import DeviceRules, NetworkPlan, Plan, Step, devices as device_field, settled
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -153,20 +152,32 @@ class Slice:
         """
         limits = {step.file: self._write(step) for step in plan.steps}
         if plan.devices is not None:
-            self.apply_devices(plan.devices).close()
-            limits[DEVICES] = str(plan.devices)
+            self.apply_devices(plan.devices)
+            limits[device_field.FIELD] = str(plan.devices)
         if plan.network is not None:
             self.filter(plan.network)
             limits |= plan.network.limits
         return limits
 
-    def apply_devices(self, rules: DeviceRules | None) -> device_filter.Exchange:
+    def apply_devices(self, rules: DeviceRules | None) -> None:
         """Puts device rules in force in place of those that the slice has, at once and while processes live in
-        it; None takes them away. The caller closes what it gets, or undoes the exchange first.
-
-        Raises CgroupError; then nothing has changed.
+        it; None takes them away. Raises CgroupError; then the earlier ones are in force.
         """
-        return device_filter.exchange(self.path, rules)
+        earlier = self.device_rules()
+        device_filter.exchange(self.path, rules)
+        try:
+            with cgroup_errors("The device rules could not be recorded", self.path):
+                if rules is None:
+                    self.forget(device_field.FIELD)
+                else:
+                    self.remember(device_field.FIELD, device_field.recorded(rules))
+        except CgroupError:
+            device_filter.exchange(self.path, earlier)
+            raise
+
+    def device_rules(self) -> DeviceRules | None:
+        """The device rules that were put in force last; None when there are none, or somebody garbled it."""
+        return device_field.remembered(self.recall(device_field.FIELD))
 
     def filter(self, rules: NetworkPlan | None) -> None:
         """Puts exactly these packet rules in force and reads them back, or none. Raises CgroupError; then the

@@ -41,6 +41,11 @@ from swarmcg.resources import (
     plan,
     settled,
 )
+from swarmcg.resources.devices import (
+    FIELD as DEVICES,
+    recorded as device_record,
+    remembered as remembered_devices,
+)
 from swarmcg.resources.plan import unenforceable
 
 if sys.platform != "linux":
@@ -72,7 +77,6 @@ def update(
     had, or the kernel refused a value: everything written before is put back then.
     """
     asked = asked.checked()
-    _refuse_devices(asked)
     with contextlib.ExitStack() as held:
         # In one order for all who lock several.
         members = [held.enter_context(_locked(path, within)) for path in sorted(set(paths))]
@@ -107,16 +111,6 @@ def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abil
         )
         for path in (member.home.path for member in members)
     ]
-
-
-def _refuse_devices(asked: LinuxResources) -> None:
-    if asked.devices is not None:
-        raise UpdateError(
-            "devices cannot be changed while the bot runs",
-            path="devices",
-            cause="this version changes files and packet rules of the slice only",
-            remedy="Leave it out, or start the bot anew with it.",
-        )
 
 
 @contextlib.contextmanager
@@ -170,6 +164,7 @@ class _Member:
         self._recorded = recorded(self.held)
         self._before = self.held.recall("limits")
         self._packets = self._packets_then = self.held.filtered()
+        self._devices = self._devices_then = self.held.device_rules()
 
     def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
         """What becomes of every field that is asked for, and what the files show now."""
@@ -194,14 +189,17 @@ class _Member:
         if asked.network is not None:
             made = self._plan.network
             self._packets_then = changed_packets(self._packets, asked.network, made, self._plan.rows)
+        if any(row.field == DEVICES and row.enforceable for row in self._plan.rows):
+            self._devices_then = self._plan.devices
         weight = self._recorded.limits.get("cpu.weight")
         self.changes = changes(self._plan, now, weight=weight, page_size=abilities.page_size)
 
     def announce(self) -> None:
         """Records how to undo what is about to be written."""
         lines = [line for change in reversed(self.changes) for line in change.undo]
-        if lines or self.refilters:
-            told = _Updating(tuple(lines), self._before, self._packets, self.refilters)
+        if lines or self.refilters or self.regates:
+            earlier = None if self._devices is None else device_record(self._devices)
+            told = _Updating(tuple(lines), self._before, self._packets, self.refilters, earlier, self.regates)
             self.held.remember("updating", msgspec.to_builtins(told))
 
     @property
@@ -220,6 +218,22 @@ class _Member:
             return True
         return False
 
+    @property
+    def regates(self) -> bool:
+        """Whether device rules are to be changed."""
+        return self._devices_then != self._devices
+
+    def regate(self) -> None:
+        """Changes the device rules in one step. Raises CgroupError."""
+        self.held.apply_devices(self._devices_then)
+
+    def ungate(self) -> bool:
+        """Puts the device rules back that were there before; whether that is so."""
+        with contextlib.suppress(OSError, CgroupError):
+            self.held.apply_devices(self._devices)
+            return True
+        return False
+
     def recover(self) -> None:
         """Undoes what an update wrote that was killed before it could finish. For whoever just took the lock."""
         if (told := self.held.recall("updating")) is not None:
@@ -230,6 +244,8 @@ class _Member:
                 left = msgspec.convert(told, _Updating)
                 if left.refilters:
                     self.held.filter(left.packets)
+                if left.regates:
+                    self.held.apply_devices(remembered_devices(left.devices))
                 for line in left.undo:
                     self._put(line)
                 self._before = left.limits
@@ -277,10 +293,12 @@ class _Member:
         self.held.remember("limits", msgspec.to_builtins(limits))
 
     def _kept(self) -> dict[str, str]:
-        """What was recorded before, with the packet rules as they are now."""
+        """What was recorded before, with the rules for packets and devices as they are now."""
         before, then = (rules.limits if rules else {} for rules in (self._packets, self._packets_then))
         rest = {name: value for name, value in self._recorded.limits.items() if name not in before}
-        return {**rest, **then}
+        rest.pop(DEVICES, None)
+        devices = {} if self._devices_then is None else {DEVICES: str(self._devices_then)}
+        return {**rest, **then, **devices}
 
     def unrecord(self) -> None:
         """Brings the record back that was there before."""
@@ -302,6 +320,8 @@ class _Member:
         if self.refilters:
             rules = self.held.filtered()
             found[f"packet rules of {self.path}"] = str(dict(rules.limits) if rules else {})
+        if self.regates:
+            found[f"device rules of {self.path}"] = str(self.held.device_rules() or "none")
         return found
 
     def _shown(self, file: str) -> str:
@@ -315,12 +335,15 @@ class _Updating(msgspec.Struct, frozen=True):
     limits: dict[str, Any] | None = None
     packets: NetworkPlan | None = None
     refilters: bool = False
+    devices: dict[str, str] | None = None
+    regates: bool = False
 
 
 def _carry_out(members: Sequence[_Member]) -> None:
     """Writes everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
     done: list[tuple[_Member, Change]] = []
     filtered: list[_Member] = []
+    gated: list[_Member] = []
     try:
         for member in members:
             member.announce()
@@ -331,10 +354,13 @@ def _carry_out(members: Sequence[_Member]) -> None:
         for member in filter(lambda member: member.refilters, members):
             filtered.append(member)
             member.refilter()
+        for member in filter(lambda member: member.regates, members):
+            gated.append(member)
+            member.regate()
         for member in members:
             member.record()
     except BaseException as e:
-        in_force = _restore(members, done, filtered)
+        in_force = _restore(members, done, filtered, gated)
         if in_force or isinstance(e, SwarmcgError | OSError):
             raise _failed(e, in_force) from e
         raise
@@ -343,10 +369,14 @@ def _carry_out(members: Sequence[_Member]) -> None:
 
 
 def _restore(
-    members: Sequence[_Member], done: Sequence[tuple[_Member, Change]], filtered: Sequence[_Member]
+    members: Sequence[_Member],
+    done: Sequence[tuple[_Member, Change]],
+    filtered: Sequence[_Member],
+    gated: Sequence[_Member],
 ) -> dict[str, str]:
     """Puts every value back, in reverse order; where that fails, what is in force in all files of the update."""
-    stuck = [member for member in filtered if not member.unfilter()]
+    stuck = [member for member in gated if not member.ungate()]
+    stuck += [member for member in filtered if not member.unfilter()]
     stuck += [member for member, change in reversed(done) if not member.undo(change)]
     for member in members:
         with contextlib.suppress(OSError):

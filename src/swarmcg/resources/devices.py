@@ -1,7 +1,12 @@
 """``devices`` of the OCI resources: a BPF program on the slice, since cgroup v2 has no file for them."""
 
+import base64
+import contextlib
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
+
+import msgspec
 
 from swarmcg.bot import Row
 from swarmcg.resources import device_program
@@ -10,7 +15,7 @@ from swarmcg.resources.device_rules import DeviceRules, complete
 from swarmcg.resources.rows import impossible, nonsense, satisfied
 from swarmcg.resources.spec import Device, LinuxResources
 
-__all__ = ["FIELD", "plan", "rules"]
+__all__ = ["FIELD", "plan", "recorded", "remembered", "rules"]
 
 FIELD: Final = "devices"
 """The name of the field, and of its entry in a report's limits."""
@@ -39,6 +44,19 @@ def rules(asked: Sequence[Device] | None, rows: Iterable[Row]) -> DeviceRules | 
     """What is to be put in force, by the row that :func:`plan` gave; None when that takes no program."""
     needed = any(row.field == FIELD and row.enforceable and row.value is not None for row in rows)
     return complete(asked) if asked is not None and needed else None
+
+
+def recorded(asked: DeviceRules) -> dict[str, str]:
+    """The rules in so few bytes that the longest list fits into an extended attribute (64 KiB)."""
+    return {"zlib": base64.b64encode(zlib.compress(msgspec.json.encode(asked))).decode()}
+
+
+def remembered(told: object) -> DeviceRules | None:
+    """What :func:`recorded` gave; None for what it did not give."""
+    with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, ValueError, zlib.error):
+        packed = msgspec.convert(told, dict[str, str]).get("zlib", "")
+        return msgspec.json.decode(zlib.decompress(base64.b64decode(packed)), type=DeviceRules)
+    return None
 
 
 def _check_length(asked: DeviceRules, abilities: Abilities) -> None:

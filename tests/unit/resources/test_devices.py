@@ -1,8 +1,13 @@
 """The row of devices, and whether a program is to be put in force."""
 
+import json
+import random
 from typing import Any, Final
 
-from swarmcg.resources import DeviceControl, Lack
+import pytest
+
+from swarmcg.resources import Device, DeviceControl, Lack, devices
+from swarmcg.resources.device_rules import complete
 from tests.unit.resources.hosts import planned, row
 
 TUN: Final[dict[str, Any]] = {
@@ -51,6 +56,19 @@ def test_no_devices_and_every_device_need_no_program() -> None:
     made = planned({"devices": [{"allow": True, "access": "rwm"}]}, devices=DeviceControl(lack=Lack("", "")))
     assert made.devices is None
     assert made.unenforced == ()
+
+
+def test_the_longest_list_fits_into_an_attribute_and_comes_back() -> None:
+    numbers = random.Random(5).sample(range(1 << 20), 5400)
+    rules = complete([Device(allow=True, type="c", major=240, minor=n, access="rw") for n in numbers])
+    told = devices.recorded(rules)
+    assert len(json.dumps(told)) < 1 << 16
+    assert devices.remembered(told) == rules
+
+
+@pytest.mark.parametrize("told", [None, {}, {"zlib": "x"}, {"zlib": "AAAA"}, {"zlib": 5}, [], {"other": "x"}])
+def test_what_somebody_garbled_is_no_record(told: object) -> None:
+    assert devices.remembered(told) is None
 
 
 def test_unified_does_not_override_devices() -> None:
