@@ -46,6 +46,8 @@ RATE: Final = 1_000_000
 """Bytes a second: little enough for a busy machine."""
 ROUNDS: Final = 8 if "SWARMCG_TEST_VM" in os.environ else 100  # an emulated machine takes 2 s for one
 CRASHES: Final = 4
+FLOOD_S: Final = 6.0 if "SWARMCG_TEST_VM" in os.environ else 3.0
+"""Whoever sends does nothing for tenths of a second on an emulated machine, and the bucket fills up meanwhile."""
 
 SEND: Final = """
 import os, socket, sys, time
@@ -158,7 +160,7 @@ def test_what_is_received_by_tcp_keeps_to_the_rate(engine: Engine, cable: Lan) -
 
 def test_what_is_received_by_udp_keeps_to_the_rate(engine: Engine, cable: Lan) -> None:
     with receiver(engine, "udp") as said, cable.connect(int(said.readline()), socket.SOCK_DGRAM) as sock:
-        end = time.monotonic() + 3.5
+        end = time.monotonic() + FLOOD_S + 0.5
         while time.monotonic() < end:
             for _ in range(20):
                 sock.send(b"x" * 1200)
@@ -167,7 +169,7 @@ def test_what_is_received_by_udp_keeps_to_the_rate(engine: Engine, cable: Lan) -
         sock.send(b"end")
         seen = json.loads(said.readline())
     assert max(count - RATE * at for at, count in seen) <= 1.05 * RATE
-    assert 0.6 * RATE <= told("UDP received", between(seen, 1, 3)) <= 1.1 * RATE
+    assert 0.6 * RATE <= told("UDP received", between(seen, 1, FLOOD_S)) <= 1.1 * RATE
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ class Command:
             **os.environ,
             "SWARMCG_STATE_DIR": str(state / "state"),
             "SWARMCG_CACHE_DIR": str(state / "cache"),
+            "SWARMCG_RUNTIME_DIR": str(state / "run"),
         }
 
     def words(self, verb: str, *words: str) -> list[str]:

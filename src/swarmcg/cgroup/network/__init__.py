@@ -133,9 +133,10 @@ def _kernel(what: str, path: str | None) -> Iterator[tuple["Tables", "Shaper"]]:
     from swarmcg.cgroup.network.refusal import network_errors  # noqa: PLC0415
     from swarmcg.cgroup.network.shaping import Shaper  # noqa: PLC0415
 
-    with network_errors(what, path), _locked(), Tables() as tables, Shaper() as shaper:
-        tables.labels()  # refuses who may not do anything here
-        yield tables, shaper
+    with network_errors(what, path), Tables() as tables:
+        tables.labels()  # refuses who may not do anything here, before there is a lock to be made
+        with _locked(), Shaper() as shaper:
+            yield tables, shaper
 
 
 @contextlib.contextmanager
