@@ -143,12 +143,12 @@ def _kernel(what: str, path: str | None) -> Iterator[tuple["Tables", "Shaper"]]:
 def _locked() -> Iterator[None]:
     """The lock of everybody who changes classes of ours; waits for it at most as long as :func:`hold` does.
 
-    It is no more than a file in a directory of ours: one that every program can open (a namespace's, say)
+    It is a file that nobody else may open: a lock on one that every program can open (a namespace's, say)
     could be held by a bot.
     """
     directory = places().runtime
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         fd = os.open(f"{directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as e:
         raise NetworkError(
