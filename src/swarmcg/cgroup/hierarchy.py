@@ -17,8 +17,8 @@ if sys.platform != "linux":
 
 __all__ = ["CONTROLLERS", "Hierarchy", "look"]
 
-CONTROLLERS: Final = ("cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma")
-"""The controllers that OCI resources speak of."""
+CONTROLLERS: Final = ("cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma")
+"""The controllers that OCI resources speak of, in ``unified`` at least."""
 
 _OF_V1: Final = {"cpuacct": "cpu", "blkio": "io", "cpu": "cpu", "io": "io"}
 

@@ -90,7 +90,7 @@ def _none(why: str, remedy: str) -> Abilities:
     )
 
 
-_CONTROLLERS: Final = ("cgroup", "cpu", "cpuset", "hugetlb", "io", "memory", "misc", "pids", "rdma")
+_CONTROLLERS: Final = ("cgroup", "cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma")
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
