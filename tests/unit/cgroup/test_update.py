@@ -1,0 +1,180 @@
+"""How an update fails: what it puts back, and what it says. Plain directories stand for slices."""
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmcg.cgroup import home as home_module, update as module
+from swarmcg.cgroup.hierarchy import Hierarchy
+from swarmcg.cgroup.limits import limits_of
+from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.update import preview, update
+from swarmcg.errors import UpdateError
+from swarmcg.resources import Cpu, LinuxResources, Memory, Pids
+from tests.limits_model import FRESH
+
+ASKED = LinuxResources(pids=Pids(limit=7), memory=Memory(limit=1 << 20), cpu=Cpu(quota=5000))
+BEFORE = {"pids.max": "max", "memory.max": "max", "cpu.max": "max 100000"}
+
+
+@pytest.fixture
+def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A pure version 2 host whose files are plain ones."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids")
+    host = Hierarchy(mount=str(tmp_path), writable=True, own=str(tmp_path), v1=frozenset(), systemd=False)
+    monkeypatch.setattr(home_module, "look", lambda: host)
+    monkeypatch.setattr(module, "write_line", write)
+    return tmp_path
+
+
+@pytest.fixture
+def one(top: Path) -> str:
+    return made(top, "one")
+
+
+def made(top: Path, name: str) -> str:
+    home = top / "home"
+    home.mkdir(exist_ok=True)
+    (home / "cgroup.controllers").write_text("cpu memory pids")
+    path = f"{home}/{name}.0123456789abcdef"
+    Slice.create(path, {"bot_id": name, "incarnation": "0123456789abcdef"}).close()
+    for file, text in FRESH.items():
+        Path(path, file).write_text(f"{text}\n")
+    return path
+
+
+def shown(path: str) -> dict[str, str]:
+    return {file: Path(path, file).read_text().strip() for file in BEFORE}
+
+
+def write(path: str, line: str) -> None:
+    """As a cgroup file takes it: in place of what was there."""
+    Path(path).write_text(f"{line}\n")
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], BaseException | None]) -> None:
+    """Writes go through, but for those to paths that ``fails`` gives an error for."""
+
+    def write_or_fail(path: str, line: str) -> None:
+        if error := fails(path):
+            raise error
+        write(path, line)
+
+    monkeypatch.setattr(module, "write_line", write_or_fail)
+
+
+def test_what_is_written_is_recorded(one: str) -> None:
+    update([one], ASKED)
+    assert shown(one) == {"pids.max": "7", "memory.max": "1048576", "cpu.max": "5000 100000"}
+    held = Slice.visit(one)
+    assert limits_of(held).limits == shown(one)
+    held.close()
+
+
+def test_where_putting_back_fails_too_the_error_lists_exactly_what_is_in_force(
+    one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[str] = []
+
+    def fails(path: str) -> OSError | None:
+        if path.endswith("pids.max"):  # the last one
+            broken.append(path)
+        return OSError(5, "Input/output error") if broken else None
+
+    failing(monkeypatch, fails)
+    with pytest.raises(UpdateError) as caught:
+        update([one], ASKED)
+    assert caught.value.in_force == {f"{one}/{file}": text for file, text in shown(one).items()}
+    assert caught.value.in_force != {f"{one}/{file}": text for file, text in BEFORE.items()}
+    for file, text in shown(one).items():
+        assert f"{one}/{file} {text!r}" in str(caught.value)
+    assert "by hand" in (caught.value.remedy or "")
+
+
+def test_what_could_not_be_put_back_is_put_back_by_the_next_update(
+    one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, lambda _: OSError(5, "x") if shown(one)["memory.max"] != "max" else None)
+    with pytest.raises(UpdateError):
+        update([one], ASKED)
+    assert shown(one)["memory.max"] == "1048576"
+    monkeypatch.setattr(module, "write_line", write)
+    update([one], LinuxResources(cpu=Cpu(period=50000)))
+    assert shown(one) == BEFORE | {"cpu.max": "max 50000"}
+
+
+def test_ctrl_c_in_the_midst_puts_everything_back(one: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pressed: list[str] = []
+
+    def fails(path: str) -> KeyboardInterrupt | None:
+        if not path.endswith("memory.max") or pressed:
+            return None
+        pressed.append(path)
+        return KeyboardInterrupt()
+
+    failing(monkeypatch, fails)
+    with pytest.raises(KeyboardInterrupt):
+        update([one], ASKED)
+    assert pressed
+    assert shown(one) == BEFORE
+
+
+def test_a_slice_that_goes_in_the_midst_has_ended_and_the_others_are_as_before(
+    top: Path, one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = made(top, "two")
+
+    def fails(path: str) -> OSError | None:
+        if path.startswith(two):
+            shutil.rmtree(two, ignore_errors=True)
+            return FileNotFoundError(2, "gone")
+        return None
+
+    failing(monkeypatch, fails)
+    with pytest.raises(UpdateError, match="has ended") as caught:
+        update([one, two], ASKED)
+    assert caught.value.path == two
+    assert caught.value.in_force == {}
+    assert shown(one) == BEFORE
+
+
+def test_a_slice_that_is_gone_has_ended(one: str) -> None:
+    shutil.rmtree(one)
+    for act in (lambda: update([one], ASKED), lambda: preview(one, ASKED)):
+        with pytest.raises(UpdateError, match="has ended"):
+            act()
+
+
+def test_who_waits_too_long_for_another_update_is_told(one: str) -> None:
+    fd = os.open(f"{one}/main", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with pytest.raises(UpdateError, match="by somebody else"):
+        update([one], ASKED, within=0.05)
+    assert shown(one) == BEFORE
+    assert preview(one, ASKED)[1]["pids.max"] == "max"  # waits for nobody
+    os.close(fd)
+    update([one], ASKED, within=0.05)
+
+
+@pytest.mark.parametrize("garbled", [{"undo": 5}, {"undo": [["pids.max"]]}, {}])
+def test_a_record_that_somebody_garbled_hinders_nobody(one: str, garbled: dict[str, Any]) -> None:
+    held = Slice.visit(one)
+    held.remember("updating", garbled)
+    held.remember("limits", {"limits": 5})
+    update([one], ASKED)
+    assert held.recall("updating") is None
+    assert shown(one)["pids.max"] == "7"
+    held.close()
+
+
+def test_an_owner_s_lock_is_no_hindrance(one: str) -> None:
+    owner = Slice.adopt(one)
+    assert owner is not None
+    update([one], ASKED)
+    owner.close()
