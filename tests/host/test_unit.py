@@ -57,6 +57,16 @@ def test_only_the_detached_ones_that_were_named_are_ended(unit: Unit) -> None:
     assert unit.slices() == []
 
 
+def test_a_detached_one_is_changed_by_its_id(unit: Unit, tmp_path: Path) -> None:
+    _, place = unit.detach("one", *FOREVER)
+    (tmp_path / "limits.toml").write_text('unified = {"cgroup.max.depth" = "7"}')
+    done = unit("set", "one", "--resources", str(tmp_path / "limits.toml"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Path(place, "cgroup.max.depth").read_text() == "7\n"
+    assert unit("clean", "--yes", "--detached").returncode == 0
+    assert unit.reports()["one"].limits == {"cgroup.max.depth": "7"}
+
+
 def test_a_signal_to_clean_ends_the_grace_of_detached_ones(unit: Unit) -> None:
     unit.detach("deaf", *DEAF)
     with unit.running("clean", "--yes", "--detached", "--grace", "1h") as process:

@@ -230,7 +230,8 @@ def test_an_updater_that_was_killed_half_way_is_undone_by_the_next(made: Slices)
     update([path], resources(tagged(3, nonsense=False)))
     program = """
 import os, signal, sys
-from swarmcg.cgroup import update as module
+from swarmcg.cgroup import slice_update as module
+from swarmcg.cgroup.update import update
 from swarmcg.resources import LinuxResources
 write, left = module.write_line, [4]
 def dying(path, line):
@@ -239,7 +240,7 @@ def dying(path, line):
         os.kill(os.getpid(), signal.SIGKILL)
     write(path, line)
 module.write_line = dying
-module.update([sys.argv[1]], LinuxResources.from_json(sys.argv[2]))
+update([sys.argv[1]], LinuxResources.from_json(sys.argv[2]))
 """
     words = [sys.executable, "-c", program, path, json.dumps(tagged(9, nonsense=False))]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL

@@ -8,52 +8,27 @@ is undone by the next update of the slice.
 
 import contextlib
 import errno
-import logging
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from swarmcg.bot import OnUnenforceable
 from swarmcg.cgroup import network
-from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
-from swarmcg.cgroup.home import Home, home_of
-from swarmcg.cgroup.limits import Limits, recorded
-from swarmcg.cgroup.protection import PROTECTIONS
+from swarmcg.cgroup.home import home_of
 from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.slice_update import SliceUpdate
 from swarmcg.errors import CgroupError, SwarmcgError, UpdateError
-from swarmcg.resources import (
-    COMPANIONS,
-    Abilities,
-    Change,
-    Line,
-    LinuxResources,
-    NetworkPlan,
-    Plan,
-    changed_packets,
-    changes,
-    check,
-    limits_packets,
-    plan,
-    settled,
-)
-from swarmcg.resources.devices import (
-    FIELD as DEVICES,
-    recorded as device_record,
-    remembered as remembered_devices,
-)
-from swarmcg.resources.plan import unenforceable
+from swarmcg.resources import Abilities, Change, LinuxResources, Plan, limits_packets
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["preview", "update"]
 
-_LOG: Final = logging.getLogger("swarmcg")
 _WITHIN_S: Final = 10.0
 """How long an update waits for others of the same slice: a limit below what is used takes as long as the
 kernel needs to reclaim that.
@@ -77,6 +52,7 @@ def update(
     had, or the kernel refused a value: everything written before is put back then.
     """
     asked = asked.checked()
+    _refuse_devices(asked)
     with contextlib.ExitStack() as held:
         # In one order for all who lock several.
         members = [held.enter_context(_locked(path, within)) for path in sorted(set(paths))]
@@ -95,7 +71,7 @@ def preview(path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
         return member.plan(asked, *_abilities([member], asked))
 
 
-def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abilities]:
+def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Abilities]:
     """What each of the slices can be given when all ask for the same: those of one home share its protection."""
     homes = Counter(member.home.path for member in members)
     paths = [member.path for member in members]
@@ -113,14 +89,24 @@ def _abilities(members: Sequence["_Member"], asked: LinuxResources) -> list[Abil
     ]
 
 
+def _refuse_devices(asked: LinuxResources) -> None:
+    if asked.devices is not None:
+        raise UpdateError(
+            "devices cannot be changed while the bot runs",
+            path="devices",
+            cause="this version changes files and packet rules of the slice only",
+            remedy="Leave it out, or start the bot anew with it.",
+        )
+
+
 @contextlib.contextmanager
-def _visited(path: str) -> Iterator["_Member"]:
+def _visited(path: str) -> Iterator[SliceUpdate]:
     try:
         held = Slice.visit(path)
     except FileNotFoundError:
         raise _ended(path) from None
     try:
-        yield _Member(home_of(held), held)
+        yield SliceUpdate(home_of(held), held)
     except FileNotFoundError:
         if os.path.exists(path):
             raise
@@ -130,7 +116,7 @@ def _visited(path: str) -> Iterator["_Member"]:
 
 
 @contextlib.contextmanager
-def _locked(path: str, within: float) -> Iterator["_Member"]:
+def _locked(path: str, within: float) -> Iterator[SliceUpdate]:
     """The slice, while nobody else changes its limits; what a killed update left in it is undone first."""
     with _visited(path) as member, contextlib.ExitStack() as lock:
         try:
@@ -147,203 +133,10 @@ def _locked(path: str, within: float) -> Iterator["_Member"]:
         yield member
 
 
-class _Member:
-    """One slice of an update."""
-
-    def __init__(self, home: Home, held: Slice) -> None:
-        self.home: Final = home
-        self.held: Final = held
-        self._plan = Plan()
-        self.path: Final = held.path
-        self.changes: tuple[Change, ...] = ()
-        self._written: Final[dict[str, str]] = {}
-        self._look()
-
-    def _look(self) -> None:
-        """Reads what is recorded with the slice; to be done anew under the lock."""
-        self._recorded = recorded(self.held)
-        self._before = self.held.recall("limits")
-        self._packets = self._packets_then = self.held.filtered()
-        self._devices = self._devices_then = self.held.device_rules()
-
-    def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
-        """What becomes of every field that is asked for, and what the files show now."""
-        files = frozenset(os.listdir(self.path))
-        abilities = msgspec.structs.replace(abilities, files=files)
-        now: dict[str, str] = {name: self._shown(name) for name in COMPANIONS if name in files}
-        made = plan(asked, abilities, now=now)
-        for step in made.steps:
-            if step.file not in now:
-                with cgroup_errors(f"{step.field} cannot be read", f"{self.path}/{step.file}", step.value):
-                    now[step.file] = self._shown(step.file)
-        check(asked, made, now)
-        return made, now
-
-    def weigh(self, asked: LinuxResources, abilities: Abilities, policy: OnUnenforceable) -> None:
-        """Decides what is to be written. Raises what forbids it; nothing is written yet."""
-        self._plan, now = self.plan(asked, abilities)
-        if self._plan.refused and policy == "refuse":
-            raise unenforceable(self._plan)
-        for row in self._plan.unenforced:
-            _LOG.warning("%s: %s is not in force: %s", self.path, row.field, row.why)
-        if asked.network is not None:
-            made = self._plan.network
-            self._packets_then = changed_packets(self._packets, asked.network, made, self._plan.rows)
-        if any(row.field == DEVICES and row.enforceable for row in self._plan.rows):
-            self._devices_then = self._plan.devices
-        weight = self._recorded.limits.get("cpu.weight")
-        self.changes = changes(self._plan, now, weight=weight, page_size=abilities.page_size)
-
-    def announce(self) -> None:
-        """Records how to undo what is about to be written."""
-        lines = [line for change in reversed(self.changes) for line in change.undo]
-        if lines or self.refilters or self.regates:
-            earlier = None if self._devices is None else device_record(self._devices)
-            told = _Updating(tuple(lines), self._before, self._packets, self.refilters, earlier, self.regates)
-            self.held.remember("updating", msgspec.to_builtins(told))
-
-    @property
-    def refilters(self) -> bool:
-        """Whether packet rules are to be changed."""
-        return self._packets_then != self._packets
-
-    def refilter(self) -> None:
-        """Changes the packet rules in one step. Raises CgroupError."""
-        self.held.filter(self._packets_then)
-
-    def unfilter(self) -> bool:
-        """Puts the packet rules back that were there before; whether that is so."""
-        with contextlib.suppress(OSError, CgroupError):
-            self.held.filter(self._packets)
-            return True
-        return False
-
-    @property
-    def regates(self) -> bool:
-        """Whether device rules are to be changed."""
-        return self._devices_then != self._devices
-
-    def regate(self) -> None:
-        """Changes the device rules in one step. Raises CgroupError."""
-        self.held.apply_devices(self._devices_then)
-
-    def ungate(self) -> bool:
-        """Puts the device rules back that were there before; whether that is so."""
-        with contextlib.suppress(OSError, CgroupError):
-            self.held.apply_devices(self._devices)
-            return True
-        return False
-
-    def recover(self) -> None:
-        """Undoes what an update wrote that was killed before it could finish. For whoever just took the lock."""
-        if (told := self.held.recall("updating")) is not None:
-            with (
-                cgroup_errors("What a killed update had written could not be undone", self.path),
-                contextlib.suppress(msgspec.ValidationError),
-            ):
-                left = msgspec.convert(told, _Updating)
-                if left.refilters:
-                    self.held.filter(left.packets)
-                if left.regates:
-                    self.held.apply_devices(remembered_devices(left.devices))
-                for line in left.undo:
-                    self._put(line)
-                self._before = left.limits
-                self.unrecord()
-            self.finish()
-        self._look()
-
-    def write(self, change: Change) -> None:
-        """Writes one line and reads it back. Raises CgroupError."""
-        with cgroup_errors(
-            f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
-        ):
-            self._put(Line(change.file, change.value))
-        self._written[change.file] = self.held.confirm(change.field, change.file, change.value)
-
-    def undo(self, change: Change) -> bool:
-        """Puts back what was there before; whether that is so."""
-        with contextlib.suppress(
-            OSError, CgroupError
-        ):  # a value that never changed needs no write to be there
-            for line in change.undo:
-                self._put(line)
-        with contextlib.suppress(OSError):
-            return all(settled(line.file, line.text, self._shown(line.file)) for line in change.undo)
-        return False
-
-    def _put(self, line: Line) -> None:
-        if line.file in PROTECTIONS:
-            self.home.protect(self.path, line.file, line.text)
-        else:
-            write_line(f"{self.path}/{line.file}", line.text)
-
-    def record(self) -> None:
-        """Keeps with the slice what is in force by now."""
-        untouched = {step.file for step in self._plan.steps} - self._written.keys()
-        new = self._written | {file: self._shown(file) for file in untouched}
-        fields = {row.field for row in self._plan.rows}
-        kept = tuple(row for row in self._recorded.unenforced if row.field not in fields)
-        limits = Limits(
-            limits={**self._kept(), **new},
-            unenforced=kept + self._plan.unenforced,
-            updates=self._recorded.updates + 1,
-            updated_at=time.time(),
-        )
-        self.held.remember("limits", msgspec.to_builtins(limits))
-
-    def _kept(self) -> dict[str, str]:
-        """What was recorded before, with the rules for packets and devices as they are now."""
-        before, then = (rules.limits if rules else {} for rules in (self._packets, self._packets_then))
-        rest = {name: value for name, value in self._recorded.limits.items() if name not in before}
-        rest.pop(DEVICES, None)
-        devices = {} if self._devices_then is None else {DEVICES: str(self._devices_then)}
-        return {**rest, **then, **devices}
-
-    def unrecord(self) -> None:
-        """Brings the record back that was there before."""
-        if self._before is None:
-            self.held.forget("limits")
-        else:
-            self.held.remember("limits", self._before)
-
-    def finish(self) -> None:
-        """Nothing of the update is left to be undone."""
-        self.held.forget("updating")
-
-    def in_force(self) -> dict[str, str]:
-        """What the files of the update show now, by path; none of a slice that is gone."""
-        found = {}
-        for change in self.changes:
-            with contextlib.suppress(OSError):
-                found[f"{self.path}/{change.file}"] = self._shown(change.file)
-        if self.refilters:
-            rules = self.held.filtered()
-            found[f"packet rules of {self.path}"] = str(dict(rules.limits) if rules else {})
-        if self.regates:
-            found[f"device rules of {self.path}"] = str(self.held.device_rules() or "none")
-        return found
-
-    def _shown(self, file: str) -> str:
-        return read_text(f"{self.path}/{file}")
-
-
-class _Updating(msgspec.Struct, frozen=True):
-    """The attribute that is there while an update writes."""
-
-    undo: tuple[Line, ...]
-    limits: dict[str, Any] | None = None
-    packets: NetworkPlan | None = None
-    refilters: bool = False
-    devices: dict[str, str] | None = None
-    regates: bool = False
-
-
-def _carry_out(members: Sequence[_Member]) -> None:
+def _carry_out(members: Sequence[SliceUpdate]) -> None:
     """Writes everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
-    done: list[tuple[_Member, Change]] = []
-    filtered: list[_Member] = []
-    gated: list[_Member] = []
+    done: list[tuple[SliceUpdate, Change]] = []
+    filtered: list[SliceUpdate] = []
     try:
         for member in members:
             member.announce()
@@ -354,13 +147,10 @@ def _carry_out(members: Sequence[_Member]) -> None:
         for member in filter(lambda member: member.refilters, members):
             filtered.append(member)
             member.refilter()
-        for member in filter(lambda member: member.regates, members):
-            gated.append(member)
-            member.regate()
         for member in members:
             member.record()
     except BaseException as e:
-        in_force = _restore(members, done, filtered, gated)
+        in_force = _restore(members, done, filtered)
         if in_force or isinstance(e, SwarmcgError | OSError):
             raise _failed(e, in_force) from e
         raise
@@ -369,14 +159,12 @@ def _carry_out(members: Sequence[_Member]) -> None:
 
 
 def _restore(
-    members: Sequence[_Member],
-    done: Sequence[tuple[_Member, Change]],
-    filtered: Sequence[_Member],
-    gated: Sequence[_Member],
+    members: Sequence[SliceUpdate],
+    done: Sequence[tuple[SliceUpdate, Change]],
+    filtered: Sequence[SliceUpdate],
 ) -> dict[str, str]:
     """Puts every value back, in reverse order; where that fails, what is in force in all files of the update."""
-    stuck = [member for member in gated if not member.ungate()]
-    stuck += [member for member in filtered if not member.unfilter()]
+    stuck = [member for member in filtered if not member.unfilter()]
     stuck += [member for member, change in reversed(done) if not member.undo(change)]
     for member in members:
         with contextlib.suppress(OSError):

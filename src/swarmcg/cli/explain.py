@@ -108,12 +108,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 def _compare(asked: argparse.Namespace) -> None:
     if sys.platform != "linux":
         raise UsageError("--against needs Linux", cause="bots run in cgroups", remedy="Run it on their host.")
-    from swarmcg.cgroup.home import find_homes  # noqa: PLC0415  Linux only
-    from swarmcg.cgroup.limits import find  # noqa: PLC0415  the same
+    from swarmcg.cgroup.limits import find  # noqa: PLC0415  Linux only
     from swarmcg.cgroup.update import preview  # noqa: PLC0415  the same
+    from swarmcg.supervisor.unit import inhabited  # noqa: PLC0415  the same
 
     wanted = flags.changes(asked, options.base_resources(asked))
-    made, now = preview(find(find_homes(asked.home), asked.against).path, wanted)
+    made, now = preview(find(inhabited(asked.home), asked.against).path, wanted)
     differences = [_difference(row, now) for row in made.rows]
     if asked.json:
         _print_json(differences)

@@ -7,12 +7,12 @@ from typing import Final
 
 import msgspec
 
-from swarmcg.cgroup.home import find_homes
 from swarmcg.cgroup.limits import find
 from swarmcg.cgroup.update import update
 from swarmcg.cli import flags, options
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.resources import LinuxResources
+from swarmcg.supervisor.unit import inhabited
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     wanted = _wanted(asked)
-    homes = find_homes(asked.home)
+    homes = inhabited(asked.home)
     paths = [find(homes, bot_id).path for bot_id in asked.bots]
     update(paths, wanted, policy=asked.on_unenforceable)
     return 0

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.home import Home, find_homes
 from swarmcg.cgroup.slice import MODE
 from swarmcg.errors import HomeError, from_dict
 from swarmcg.keeper.wire import Wire
@@ -33,6 +33,7 @@ __all__ = [
     "being_stopped",
     "connect",
     "find_unit",
+    "inhabited",
     "no_unit",
     "put_host",
     "reach",
@@ -114,6 +115,15 @@ def find_unit() -> Unit | None:
         return None
     unit = unit_at(directory)
     return unit if os.path.isdir(unit.leaf) else None
+
+
+def inhabited(explicit: str | None) -> list[Home]:
+    """Every place where bots of this user may run, the unit's among them; or the one that was named.
+
+    Raises HomeError.
+    """
+    unit = find_unit() if explicit is None else None
+    return [*find_homes(explicit), *([unit.home] if unit is not None else [])]
 
 
 def no_unit() -> HomeError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swarmcg.cgroup import home as home_module, update as module
+from swarmcg.cgroup import home as home_module, slice_update as module
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.slice import Slice
