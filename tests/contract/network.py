@@ -285,7 +285,7 @@ def test_an_updater_that_was_killed_is_undone_by_the_next(engine: Engine) -> Non
     bot = engine.start("sleep", "1000", resources=oci(classID=5))
     with contextlib.closing(Slice.visit(bot.slice)) as held:
         before = held.recall("network")
-        held.remember("updating", {"undo": [], "limits": None, "packets": before, "refilters": True})
+        held.remember("updating", {"undo": [], "limits": None, "packets": [before]})
         held.filter(NetworkPlan(markings=(Marking(6),), limits={"network.classID": "0:6"}))
     assert marked(bot) == 6
     update([bot.slice], LinuxResources(unified={"cgroup.max.depth": "7"}))

@@ -1,11 +1,13 @@
 """One slice of an update: what is decided, written, put back and recorded."""
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,14 +32,23 @@ from swarmcg.resources import (
     plan,
     settled,
 )
+from swarmcg.resources.devices import FIELD as DEVICES, recorded as remembered_as, remembered
 from swarmcg.resources.plan import unenforceable
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["SliceUpdate"]
+__all__ = ["Act", "SliceUpdate"]
 
 _LOG: Final = logging.getLogger("swarmcg")
+
+
+class Act(NamedTuple):
+    """One step of an update: ``do`` raises CgroupError or OSError, ``undo`` tells whether all is as before."""
+
+    of: "SliceUpdate"
+    do: Callable[[], None]
+    undo: Callable[[], bool]
 
 
 class SliceUpdate:
@@ -58,6 +69,7 @@ class SliceUpdate:
         """Reads what is recorded with the slice; to be done anew under the lock."""
         self._recorded = recorded(self.held)
         self._before = self.held.recall("limits")
+        self._devices = self._devices_then = self.held.device_rules()
         self._packets = self._packets_then = self.held.filtered()
 
     def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
@@ -80,6 +92,10 @@ class SliceUpdate:
             raise unenforceable(self._plan)
         for row in self._plan.unenforced:
             _LOG.warning("%s: %s is not in force: %s", self.path, row.field, row.why)
+        if asked.devices is not None and any(
+            row.field == DEVICES and row.enforceable for row in self._plan.rows
+        ):
+            self._devices_then = self._plan.devices
         if asked.network is not None:
             made = self._plan.network
             self._packets_then = changed_packets(self._packets, asked.network, made, self._plan.rows)
@@ -89,21 +105,43 @@ class SliceUpdate:
     def announce(self) -> None:
         """Records how to undo what is about to be written."""
         lines = [line for change in reversed(self.changes) for line in change.undo]
-        if lines or self.refilters:
-            told = _Updating(tuple(lines), self._before, self._packets, self.refilters)
+        if lines or self._new_devices or self._new_packets:
+            told = _Updating(
+                undo=tuple(lines),
+                limits=self._before,
+                devices=(self._earlier_devices,) if self._new_devices else (),
+                packets=(self._packets,) if self._new_packets else (),
+            )
             self.held.remember("updating", msgspec.to_builtins(told))
 
+    def acts(self) -> Iterator[Act]:
+        """What is to be done, in order: the files, the device rules, the packet rules."""
+        for change in self.changes:
+            yield Act(self, functools.partial(self._write, change), functools.partial(self._undo, change))
+        if self._new_devices:
+            yield Act(self, lambda: self.held.apply_devices(self._devices_then), self._put_devices_back)
+        if self._new_packets:
+            yield Act(self, lambda: self.held.filter(self._packets_then), self._put_packets_back)
+
     @property
-    def refilters(self) -> bool:
-        """Whether packet rules are to be changed."""
+    def _earlier_devices(self) -> dict[str, str] | None:
+        return None if self._devices is None else remembered_as(self._devices)
+
+    @property
+    def _new_devices(self) -> bool:
+        return self._devices_then != self._devices
+
+    @property
+    def _new_packets(self) -> bool:
         return self._packets_then != self._packets
 
-    def refilter(self) -> None:
-        """Changes the packet rules in one step. Raises CgroupError."""
-        self.held.filter(self._packets_then)
+    def _put_devices_back(self) -> bool:
+        with contextlib.suppress(OSError, CgroupError):
+            self.held.apply_devices(self._devices)
+            return True
+        return False
 
-    def unfilter(self) -> bool:
-        """Puts the packet rules back that were there before; whether that is so."""
+    def _put_packets_back(self) -> bool:
         with contextlib.suppress(OSError, CgroupError):
             self.held.filter(self._packets)
             return True
@@ -117,8 +155,10 @@ class SliceUpdate:
                 contextlib.suppress(msgspec.ValidationError),
             ):
                 left = msgspec.convert(told, _Updating)
-                if left.refilters:
-                    self.held.filter(left.packets)
+                for packets in left.packets:
+                    self.held.filter(packets)
+                for devices in left.devices:
+                    self.held.apply_devices(remembered(devices))
                 for line in left.undo:
                     self._put(line)
                 self._before = left.limits
@@ -126,7 +166,7 @@ class SliceUpdate:
             self.finish()
         self.look()
 
-    def write(self, change: Change) -> None:
+    def _write(self, change: Change) -> None:
         """Writes one line and reads it back. Raises CgroupError."""
         with cgroup_errors(
             f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
@@ -134,7 +174,7 @@ class SliceUpdate:
             self._put(Line(change.file, change.value))
         self._written[change.file] = self.held.confirm(change.field, change.file, change.value)
 
-    def undo(self, change: Change) -> bool:
+    def _undo(self, change: Change) -> bool:
         """Puts back what was there before; whether that is so."""
         with contextlib.suppress(
             OSError, CgroupError
@@ -166,10 +206,12 @@ class SliceUpdate:
         self.held.remember("limits", msgspec.to_builtins(limits))
 
     def _kept(self) -> dict[str, str]:
-        """What was recorded before, with the packet rules as they are now."""
+        """What was recorded before, with the rules for devices and packets as they are now."""
         before, then = (rules.limits if rules else {} for rules in (self._packets, self._packets_then))
-        rest = {name: value for name, value in self._recorded.limits.items() if name not in before}
-        return {**rest, **then}
+        gone = {*before, DEVICES}
+        rest = {name: value for name, value in self._recorded.limits.items() if name not in gone}
+        devices = {} if self._devices_then is None else {DEVICES: str(self._devices_then)}
+        return {**rest, **devices, **then}
 
     def unrecord(self) -> None:
         """Brings the record back that was there before."""
@@ -188,9 +230,11 @@ class SliceUpdate:
         for change in self.changes:
             with contextlib.suppress(OSError):
                 found[f"{self.path}/{change.file}"] = self._shown(change.file)
-        if self.refilters:
+        if self._new_devices:
+            found[f"device rules of {self.path}"] = str(self.held.device_rules() or "none")
+        if self._new_packets:
             rules = self.held.filtered()
-            found[f"packet rules of {self.path}"] = str(dict(rules.limits) if rules else {})
+            found[f"packet rules of {self.path}"] = str(dict(rules.limits) if rules else "none")
         return found
 
     def _shown(self, file: str) -> str:
@@ -202,5 +246,6 @@ class _Updating(msgspec.Struct, frozen=True):
 
     undo: tuple[Line, ...]
     limits: dict[str, Any] | None = None
-    packets: NetworkPlan | None = None
-    refilters: bool = False
+    devices: tuple[dict[str, str] | None, ...] = ()
+    packets: tuple[NetworkPlan | None, ...] = ()
+    """One entry where these change: what there was before."""

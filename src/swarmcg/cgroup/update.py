@@ -20,9 +20,9 @@ from swarmcg.bot import OnUnenforceable
 from swarmcg.cgroup import network
 from swarmcg.cgroup.home import home_of
 from swarmcg.cgroup.slice import Slice
-from swarmcg.cgroup.slice_update import SliceUpdate
+from swarmcg.cgroup.slice_update import Act, SliceUpdate
 from swarmcg.errors import CgroupError, SwarmcgError, UpdateError
-from swarmcg.resources import Abilities, Change, LinuxResources, Plan, limits_packets
+from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -52,7 +52,6 @@ def update(
     had, or the kernel refused a value: everything written before is put back then.
     """
     asked = asked.checked()
-    _refuse_devices(asked)
     with contextlib.ExitStack() as held:
         # In one order for all who lock several.
         members = [held.enter_context(_locked(path, within)) for path in sorted(set(paths))]
@@ -87,16 +86,6 @@ def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Ab
         )
         for path in (member.home.path for member in members)
     ]
-
-
-def _refuse_devices(asked: LinuxResources) -> None:
-    if asked.devices is not None:
-        raise UpdateError(
-            "devices cannot be changed while the bot runs",
-            path="devices",
-            cause="this version changes files and packet rules of the slice only",
-            remedy="Leave it out, or start the bot anew with it.",
-        )
 
 
 @contextlib.contextmanager
@@ -134,23 +123,19 @@ def _locked(path: str, within: float) -> Iterator[SliceUpdate]:
 
 
 def _carry_out(members: Sequence[SliceUpdate]) -> None:
-    """Writes everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
-    done: list[tuple[SliceUpdate, Change]] = []
-    filtered: list[SliceUpdate] = []
+    """Does everything, or brings everything back. An interruption (Ctrl-C) counts as a failure."""
+    done: list[Act] = []
     try:
         for member in members:
             member.announce()
         for member in members:
-            for change in member.changes:
-                done.append((member, change))
-                member.write(change)
-        for member in filter(lambda member: member.refilters, members):
-            filtered.append(member)
-            member.refilter()
+            for act in member.acts():
+                done.append(act)
+                act.do()
         for member in members:
             member.record()
     except BaseException as e:
-        in_force = _restore(members, done, filtered)
+        in_force = _restore(members, done)
         if in_force or isinstance(e, SwarmcgError | OSError):
             raise _failed(e, in_force) from e
         raise
@@ -158,14 +143,9 @@ def _carry_out(members: Sequence[SliceUpdate]) -> None:
         member.finish()
 
 
-def _restore(
-    members: Sequence[SliceUpdate],
-    done: Sequence[tuple[SliceUpdate, Change]],
-    filtered: Sequence[SliceUpdate],
-) -> dict[str, str]:
-    """Puts every value back, in reverse order; where that fails, what is in force in all files of the update."""
-    stuck = [member for member in filtered if not member.unfilter()]
-    stuck += [member for member, change in reversed(done) if not member.undo(change)]
+def _restore(members: Sequence[SliceUpdate], done: Sequence[Act]) -> dict[str, str]:
+    """Brings everything back, in reverse order; where that fails, what is in force of all that the update touches."""
+    stuck = [act.of for act in reversed(done) if not act.undo()]
     for member in members:
         with contextlib.suppress(OSError):
             member.unrecord()
@@ -194,7 +174,7 @@ def _failed(error: BaseException, in_force: Mapping[str, str]) -> UpdateError:
         value=facts.get("value"),
         errno=facts.get("errno") or (error.errno if isinstance(error, OSError) else None),
         cause=f"{why}; {after}" if why else after,
-        remedy="Set these files by hand, or end the bot." if in_force else facts.get("remedy"),
+        remedy="Set these by hand, or end the bot." if in_force else facts.get("remedy"),
         in_force=in_force,
     )
 
