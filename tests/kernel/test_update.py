@@ -90,7 +90,7 @@ def read_only(file: str) -> Iterator[None]:
         subprocess.run(["umount", file], check=True)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(UPDATES, min_size=1, max_size=8))
 def test_after_any_updates_the_files_are_what_the_model_says(
     made: Slices, updates: list[dict[str, Any]]

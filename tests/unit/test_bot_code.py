@@ -234,7 +234,7 @@ def test_a_page_of_a_portal_is_refused(server: SwarmingServer, tmp_path: Path) -
     assert "portal" in str(refusal(server, tmp_path))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_damage_to_a_zip_ends_in_another_error(data: st.DataObject) -> None:
     whole = bytearray(packed(__main__="print('a bot')" * 20, other="x = 1"))
