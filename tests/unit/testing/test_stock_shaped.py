@@ -45,6 +45,7 @@ class Bots:
         (self.work / "swarming_bot.zip").write_bytes(package.zip if package else self.server.zip)
         command = [sys.executable, str(self.work / "swarming_bot.zip"), "start_bot"]
         env = {"SWARMING_BOT_ID": "b", "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        env["SWARMCG_TEST_RUN"] = os.environ["SWARMCG_TEST_RUN"]  # so that an orphan is found
         bot = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1, start_new_session=True
         )
@@ -62,13 +63,24 @@ class Bots:
             time.sleep(0.01)
 
     def end(self) -> None:
-        """Nothing of a bot is in another session, but its daemons, to which each test sees."""
+        """Nothing of a bot is out of its tree, but its daemons, to which each test sees."""
         for bot in self._started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for process in psutil.Process(bot.pid).children(recursive=True):
-                    process.kill()
-            bot.kill()
+            if bot.poll() is None:
+                for process in stopped_tree(psutil.Process(bot.pid)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
             bot.communicate()
+
+
+def stopped_tree(root: psutil.Process) -> set[psutil.Process]:
+    """The process and all below it, stopped, so that none of them starts another any more."""
+    stopped: set[psutil.Process] = set()
+    while found := {root, *root.children(recursive=True)} - stopped:
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        stopped |= found
+    return stopped
 
 
 @pytest.fixture
