@@ -23,7 +23,7 @@ class Unit:
         self.leaf: Final = directory / "keeper"
         self.bots: Final = directory / "bots"
         self.socket: Final = state / "run" / "keeper.sock"
-        self.journal: Final = state / "state" / "reports.jsonl"
+        self.journal = state / "state" / "reports.jsonl"
         self.env: Final = os.environ | {
             "SWARMCG_STATE_DIR": str(self.journal.parent),
             "SWARMCG_RUNTIME_DIR": str(self.socket.parent),
