@@ -149,10 +149,10 @@ class Incarnation:
         """Whether the main process's end is known, or lost for good, or there never was one."""
         return self.main is None or self.main.known or self.main.lost
 
-    def say(self, text: str, *values: object, level: int = logging.INFO) -> None:
-        """Tells the log something about this bot."""
+    def say(self, text: str, *values: object) -> None:
+        """Tells the log something about this bot. At no higher level: whoever asked for the bot tells the user."""
         extra = about(self.intent.bot_id, self.key)
-        _LOG.log(level, f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
+        _LOG.info(f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
 
     def stop(self, grace: float | None = None) -> None:
         """Begins or shortens the grace period."""
@@ -292,7 +292,7 @@ class Incarnation:
             return  # it has been told often enough; the slice is still watched
         who = [_describe(pid) for pid in self.slice.pids()]
         if who:
-            self.say("processes survive the kill: %s", "; ".join(who[:16]), level=logging.ERROR)
+            self.say("processes survive the kill: %s", "; ".join(who[:16]))
             self.listener.stuck(
                 self,
                 StuckError(

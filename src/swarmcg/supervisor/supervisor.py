@@ -417,7 +417,7 @@ class Supervisor:
         self._keeper.forget(bot.key)
         bot.say("ended: %s, exit code %s, signal %s", report.reason, report.exit_code, report.signal)
         if trouble is not None:
-            bot.say("%s", trouble, level=logging.ERROR)
+            bot.say("%s", trouble)
 
 
 class Removal:

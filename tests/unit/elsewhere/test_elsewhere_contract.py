@@ -221,6 +221,12 @@ def test_a_home_is_refused() -> None:
         Engine("/sys/fs/cgroup", enter_home=True)
 
 
+def test_nothing_is_detached(started: Started) -> None:
+    with pytest.raises(HomeError) as caught:
+        started.engine.check_open(detach=True)
+    assert caught.value.remedy
+
+
 def test_windows_has_no_sigterm(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(ConfigError, match="no signal"):
