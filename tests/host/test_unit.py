@@ -105,6 +105,22 @@ def test_a_second_start_changes_nothing(unit: Unit) -> None:
     assert unit.processes() == before
 
 
+def test_a_second_unit_of_one_user_is_refused(unit: Unit) -> None:
+    other = unit.directory / "second"
+    other.mkdir()
+    try:
+        done = unit("host", "start", "--home", str(other))
+    finally:
+        other.rmdir()  # nothing was made in it
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 3)
+    assert str(unit.directory) in done.stderr
+
+
+def test_outside_of_a_unit_it_must_be_named(unit: Unit) -> None:
+    done = unit("host", "start")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 3)
+
+
 def test_the_keeper_is_in_a_leaf_and_bots_are_one_level_down(unit: Unit) -> None:
     pid, _ = unit.detach("one", *FOREVER)
     assert len(unit.processes()) == 2
