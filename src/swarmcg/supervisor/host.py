@@ -33,26 +33,20 @@ from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.remains import intent_of
 from swarmcg.supervisor.service import Channel, Client, allow_many_files, deafen
 from swarmcg.supervisor.supervisor import Supervisor
-from swarmcg.supervisor.unit import Unit, being_stopped
+from swarmcg.supervisor.unit import Unit, being_stopped, credentials, may_command
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Host", "main", "may_command", "serve"]
+__all__ = ["Host", "main", "serve"]
 
 _LOG: Final = logging.getLogger("swarmcg")
-_CREDENTIALS: Final = struct.Struct("3i")
 _SEND_S: Final = struct.pack("ll", 5, 0)
 """A client that takes nothing in must not hold up all others."""
 _LOCK_S: Final = 1.0
 """For as long another process may look whether somebody holds the lock."""
 _STEP_S: Final = 0.1
 """Between looks at the slices that others own, while the unit stops: rmdir tells nobody."""
-
-
-def may_command(uid: int) -> bool:
-    """Whether a peer may have bots started and ended here: root, and the user that this process runs as."""
-    return uid in {0, os.geteuid()}
 
 
 class Peer(Client):
@@ -183,8 +177,7 @@ class Host:
             _LOG.error("a connection was lost: %s", e)
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_S)
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        pid, uid = credentials(connection)
         wire = Wire(connection)
         if pid <= 0 or not may_command(uid):
             with contextlib.suppress(OSError):

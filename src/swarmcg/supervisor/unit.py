@@ -6,10 +6,12 @@ the runtime directory says where the unit is, and a socket beside it takes conne
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -32,14 +34,17 @@ __all__ = [
     "answer",
     "being_stopped",
     "connect",
+    "credentials",
     "find_unit",
     "inhabited",
+    "may_command",
     "no_unit",
     "put_host",
     "reach",
     "unit_at",
 ]
 
+_CREDENTIALS: Final = struct.Struct("3i")
 _WITHIN_S: Final = 30.0
 _LISTENS_S: Final = 5.0
 _STEP_S: Final = 0.02
@@ -50,6 +55,18 @@ _PROGRAM: Final = (
 )
 _PASSED_ON: Final = ("SWARMCG_", "XDG_", "LC_", "COVERAGE_")
 _PASSED_ON_NAMES: Final = frozenset({"PATH", "HOME", "LANG", "TZ"})
+
+
+def credentials(connection: socket.socket) -> tuple[int, int]:
+    """The process and the user at the other end; of a listener's process, as they were when it began to listen."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(raw)
+    return pid, uid
+
+
+def may_command(uid: int) -> bool:
+    """Whether that user may have our bots started and ended, and see what we start: root, and our own."""
+    return uid in {0, os.geteuid()}
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +199,9 @@ def _connection(unit: Unit) -> socket.socket:
                     raise
                 time.sleep(_STEP_S)
             else:
-                return connection
+                break
+        if not may_command(credentials(connection)[1]):
+            raise PermissionError(errno.EACCES, "another user listens there")
     except OSError as e:
         connection.close()
         raise HomeError(
@@ -191,6 +210,7 @@ def _connection(unit: Unit) -> socket.socket:
             errno=e.errno,
             remedy="See its state: systemctl status swarmcg-bots; it belongs to root or to the user that started it.",
         ) from e
+    return connection
 
 
 def answer(wire: Wire, within: float = _WITHIN_S) -> dict[str, Any]:
