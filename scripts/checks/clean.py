@@ -33,6 +33,7 @@ TIME_LIMIT_S: Final = 1800.0
 # In namespaces of its own, which end with it and everything that it started: mounts are not this machine's.
 ENTER: Final = """
 set -e
+mount --bind "$0" "$0" # a root is a mount, which unshare counts on
 mount -t proc proc "$0/proc"
 mount -t sysfs -o ro sysfs "$0/sys"
 mount --rbind /dev "$0/dev"

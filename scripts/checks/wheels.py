@@ -21,7 +21,8 @@ def download(suite: str, requirements: Sequence[str], into: Path) -> None:
     """Puts wheels of all requirements, and of what they need, into a directory. Raises UnavailableError."""
     from_source = [line for line in requirements if line.startswith(WITHOUT_WHEEL)]
     if from_source:
-        _call([*PIP, "wheel", "--no-deps", "--wheel-dir", str(into), *from_source])
+        # Without --use-pep517 an old pip, as Debian 12 has, wants setuptools and wheel installed beside it.
+        _call([*PIP, "wheel", "--use-pep517", "--no-deps", "--wheel-dir", str(into), *from_source])
     _call([*PIP, "download", "--find-links", str(into), "--dest", str(into), *target(suite), *requirements])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from checks import debian
+from checks.vm import cache
 from checks.vm.image import ROOT, Image
 
 PLACE: Final = ROOT / ".cache" / "box"
@@ -20,6 +21,11 @@ def pack(image: Image) -> None:
     """Write the box, and give it to the owner of the checkout. A box of the same image is not written again."""
     if not debian.provide("qemu-img", "qemu-utils"):
         raise debian.UnavailableError("qemu-img is missing; install qemu-utils")
+    with cache.alone():
+        _pack(image)
+
+
+def _pack(image: Image) -> None:
     name = image.disk.parent.name.replace("image", "swarmcg")
     if (PLACE / "name").exists() and (PLACE / "name").read_text().strip() == name:
         return

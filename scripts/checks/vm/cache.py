@@ -42,7 +42,7 @@ def keep(kind: str, name: str, make: Maker) -> Path:
 
     One process builds at a time. Of each kind the last KEPT that were used stay.
     """
-    with _alone():
+    with alone():
         directory = place() / name
         if not directory.is_dir():
             _make(directory, make)
@@ -54,14 +54,15 @@ def keep(kind: str, name: str, make: Maker) -> Path:
 
 def clear() -> None:
     """Remove everything, once nobody builds. A machine that runs goes on: it has its disk open."""
-    with _alone():
+    with alone():
         for directory in place().iterdir():
             if directory.is_dir():
                 shutil.rmtree(directory)
 
 
 @contextlib.contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
+    """One process builds at a time."""
     place().mkdir(parents=True, exist_ok=True)
     with (place() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a builder's downloads have limits, and its death frees the lock

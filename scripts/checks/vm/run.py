@@ -4,11 +4,10 @@ import io
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -22,6 +21,13 @@ NO_EXIT_STATUS: Final = 99
 RESULTS_BYTES: Final = 256 << 20
 SCRATCH_BYTES: Final = 256 << 20
 PLACE: Final = "/opt/swarmcg"
+# Directories that tools leave in a checkout.
+NOT_OURS: Final = frozenset(
+    (
+        *(".git", ".venv", ".cache", ".vagrant", ".hypothesis", "__pycache__", "build", "dist"),
+        *(".mypy_cache", ".pytest_cache", ".ruff_cache"),
+    )
+)
 SHELL: Final = ("setsid", "--ctty", "--wait", "bash", "--login", "-i")
 ENVIRONMENT: Final = {
     "PATH": f"{PLACE}/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -98,11 +104,12 @@ def _environment() -> dict[str, str]:
     return ENVIRONMENT | colour | {name: os.environ[name] for name in ("CI", "TERM") if name in os.environ}
 
 
-def _files() -> list[str]:
-    """What belongs to the checkout: tracked files, and new ones that are not ignored."""
-    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
-    return [name for name in listed if name and os.path.lexists(ROOT / name)]
+def _files() -> Iterator[str]:
+    """What belongs to the checkout, by name alone: there need not be a git, nor a repository of this user's."""
+    for directory, below, names in os.walk(ROOT):
+        below[:] = sorted(set(below) - NOT_OURS)
+        place = os.path.relpath(directory, ROOT)
+        yield from (os.path.normpath(f"{place}/{name}") for name in sorted(set(names) - {".git"}))
 
 
 def _roots(entry: tarfile.TarInfo) -> tarfile.TarInfo:
