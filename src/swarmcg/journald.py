@@ -23,8 +23,10 @@ _SOCKET: Final = "/run/systemd/journal/socket"
 _STREAM: Final = "/run/systemd/journal/stdout"
 _LENGTH: Final = struct.Struct("<Q")
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-_SEND_S: Final = 1.0
-"""A journal that takes nothing in holds nobody up."""
+_SEND_S: Final = 1
+"""A journal that takes nothing in holds nobody up for longer, and only once: then nobody waits for it any more, until
+it takes something in again.
+"""
 _PRIORITIES: Final = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
 _BOT: Final = "swarmcg_bot"
 _INCARNATION: Final = "swarmcg_incarnation"
@@ -52,19 +54,28 @@ class Journald(logging.Handler):
     def __init__(self, path: str = _SOCKET) -> None:
         super().__init__(logging.INFO)
         self._socket: Final = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(_SEND_S)
+        # The kernel waits for room in the taker's queue. A timeout of Python's polls our own socket, which always has
+        # room, and so spins.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_S, 0))
+        self._how = 0
         self._path: Final = path
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
-        with contextlib.suppress(OSError):
+        try:
             self._send(encode(_fields(self.format(record), record)))
+        except BlockingIOError:
+            self._how = socket.MSG_DONTWAIT
+        except OSError:
+            pass
+        else:
+            self._how = 0
 
     def _send(self, entry: bytes) -> None:
         try:
-            self._socket.sendto(entry, self._path)
+            self._socket.sendto(entry, self._how, self._path)
         except OSError as e:
-            if isinstance(e, TimeoutError | FileNotFoundError | ConnectionRefusedError):
+            if isinstance(e, BlockingIOError | FileNotFoundError | ConnectionRefusedError):
                 raise
             self._send_file(entry)  # EMSGSIZE, or ENOBUFS
 
@@ -75,7 +86,7 @@ class Journald(logging.Handler):
                 f.write(entry)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))
-            self._socket.sendmsg([b""], [rights], 0, self._path)
+            self._socket.sendmsg([b""], [rights], self._how, self._path)
         finally:
             os.close(fd)
 

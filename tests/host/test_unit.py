@@ -1,12 +1,16 @@
 """The bots unit: detached bots outlive every process of ours, and a stop ends and reports all of them."""
 
+import contextlib
 import json
 import os
+import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -313,6 +317,81 @@ def test_who_speaks_another_language_is_hung_up_on_and_ends_no_bot(unit: Unit, t
                 pass
     assert lives(pid)
     assert unit("clean").returncode == 0
+
+
+def test_a_message_nested_without_end_ends_nobody_but_its_sender(unit: Unit) -> None:
+    host = unit.processes()["host"]
+    text = b"[" * 200_000
+    with _connected(unit) as stranger:
+        stranger.sendall(struct.pack("!I", len(text)) + text)
+        while stranger.recv(4096):
+            pass
+    assert unit.processes()["host"] == host
+
+
+def test_descriptors_that_nobody_asked_for_are_closed(unit: Unit) -> None:
+    host = unit.processes()["host"]
+    with _connected(unit) as stranger, open(os.devnull, "rb") as null:
+        before = _descriptors(host)
+        for order in ({"do": "attach"}, {"do": "nothing"}, {"do": "guest"}):
+            text = json.dumps(order).encode()
+            head = struct.pack("!I", len(text) | 20 << 26)
+            socket.send_fds(stranger, [head + text], [null.fileno()] * 20)
+        assert b"guest" in stranger.recv(4096)
+        until(lambda: _descriptors(host) == before)
+
+
+def test_a_unit_out_of_descriptors_waits_for_some_and_ends_nobody(unit: Unit) -> None:
+    pid, _ = unit.detach("one", *FOREVER)
+    host = unit.processes()["host"]
+    limits = resource.prlimit(host, resource.RLIMIT_NOFILE)
+    resource.prlimit(host, resource.RLIMIT_NOFILE, (_descriptors(host) + 4, limits[1]))
+    with contextlib.ExitStack() as held:
+        for _ in range(4):  # each takes two
+            held.enter_context(_reached(unit))
+        until(lambda: _descriptors(host) >= resource.prlimit(host, resource.RLIMIT_NOFILE)[0])
+        before = _cpu_s(host)
+        time.sleep(1)
+        assert _cpu_s(host) - before < 0.5
+    assert unit("clean", "--yes", "--detached", "one").returncode == 0
+    assert (unit.processes()["host"], lives(pid)) == (host, False)
+
+
+def test_who_asks_and_takes_nothing_in_holds_nobody_up_for_long(unit: Unit) -> None:
+    for number in range(3):
+        unit.detach(f"bot-{number}", *FOREVER)
+    with _connected(unit) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        text = json.dumps({"do": "guest"}).encode()
+        asked = 0
+        deaf.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):  # until the answers have filled its buffer, and then the questions ours
+            for asked in range(100_000):
+                deaf.sendall(struct.pack("!I", len(text)) + text)
+        assert asked < 99_999
+        assert unit("clean", "--yes", "--detached").returncode == 0
+
+
+def _reached(unit: Unit) -> socket.socket:
+    stranger = socket.socket(socket.AF_UNIX)
+    stranger.settimeout(SOON_S)
+    stranger.connect(str(unit.socket))
+    return stranger
+
+
+def _connected(unit: Unit) -> socket.socket:
+    stranger = _reached(unit)
+    assert b"welcome" in stranger.recv(4096)
+    return stranger
+
+
+def _descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # The library

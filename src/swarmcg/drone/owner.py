@@ -5,6 +5,7 @@ ends. Elsewhere a starter is its process, known by pid and start time.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import sys
@@ -21,6 +22,9 @@ if sys.platform == "linux":
     from collections.abc import Collection
 
     from swarmcg.flock import hold
+
+    _NO_OWNER: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+    """No starter can have such a file."""
 
     class Owner:
         """One starter's sign of life, until :meth:`close` or the end of its process."""
@@ -51,11 +55,13 @@ if sys.platform == "linux":
                 self._fd = -1
 
     def is_alive(directory: str, name: str) -> bool:
-        """Whether the starter of this name still lives."""
+        """Whether the starter of this name still lives; also where that cannot be found out, for want of a
+        descriptor say: what it made is removed otherwise.
+        """
         try:
             fd = os.open(_file(directory, name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            return False
+        except OSError as e:
+            return e.errno not in _NO_OWNER
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -31,7 +31,7 @@ from swarmcg.supervisor.incarnation import Incarnation, Listener
 from swarmcg.supervisor.keepers import Estate
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.remains import intent_of
-from swarmcg.supervisor.service import Channel, Client, allow_many_files, deafen
+from swarmcg.supervisor.service import Channel, Client, allow_many_files, deafen, taken
 from swarmcg.supervisor.supervisor import Supervisor
 from swarmcg.supervisor.unit import Unit, being_stopped, credentials, may_command
 
@@ -43,6 +43,8 @@ __all__ = ["Host", "main", "serve"]
 _LOG: Final = logging.getLogger("swarmcg")
 _SEND_S: Final = struct.pack("ll", 5, 0)
 """A client that takes nothing in must not hold up all others."""
+_DEAF_S: Final = 1.0
+"""Until connections are taken again when there was no descriptor for one."""
 _LOCK_S: Final = 1.0
 """For as long another process may look whether somebody holds the lock."""
 _STEP_S: Final = 0.1
@@ -63,7 +65,7 @@ class Peer(Client):
         """One order; a malformed one ends the connection."""
         match message["do"]:
             case "attach":
-                channel = socket.socket(fileno=fds.pop(0))
+                channel = taken(fds)
                 channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_S)
                 Channel(Wire(channel), self._host.supervisor, admit=self._host.admit, born=self._born)
             case "guest":
@@ -76,6 +78,8 @@ class Peer(Client):
                 self._host.stop(self, message["grace"])
 
     def _born(self, bot: Incarnation) -> None:
+        for key in self._bots.keys() - self._host.supervisor.bots.keys():
+            del self._bots[key]  # ended: a client may start bots for months
         if not bot.intent.detached:
             self._bots[bot.key] = bot
 
@@ -99,9 +103,14 @@ class Peer(Client):
                 self.tell({"event": "done"})
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Sends it to whom it may concern; one who is gone, or takes nothing in, hears nothing."""
-        with contextlib.suppress(OSError):
+        """Sends it to whom it may concern; one who is gone hears nothing, and one who takes nothing in hears nothing
+        more: half of a message may be sent, and all others waited for that.
+        """
+        try:
             self._wire.send(message)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._wire.finish()
 
     def hung_up(self) -> None:
         """A guest's slices are without an owner only once its process has ended, which its pidfd tells a bit later."""
@@ -161,21 +170,40 @@ class Host:
         self._guests: Final[list[Peer]] = []
         self._leaving: Final[list[Peer]] = []
         self._stop: Stop | None = None
+        self._deaf_until: float | None = None
         supervisor.poll.watch(listener.fileno(), self._accept)
 
     def run(self) -> None:
         """Serves until the unit was stopped."""
         while self._stop is None or not self._stop.over(self.supervisor):
-            self.supervisor.turn(None if self._stop is None else _STEP_S)
+            self.supervisor.turn(self._until())
             self._dismiss()
+            self._accept_again()
         self._end(self._stop)
+
+    def _until(self) -> float | None:
+        if self._stop is not None:
+            return _STEP_S
+        return None if self._deaf_until is None else max(0.0, self._deaf_until - time.monotonic())
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            self._welcome()
+        except BlockingIOError:
+            return  # nobody is there after all
         except OSError as e:
-            _LOG.error("a connection was lost: %s", e)
-            return
+            _LOG.error("no connection can be taken for %g s: %s", _DEAF_S, e)
+            self.supervisor.poll.ignore(self._listener.fileno())  # who waits there would make it readable for ever
+            self._deaf_until = time.monotonic() + _DEAF_S
+
+    def _accept_again(self) -> None:
+        if self._deaf_until is not None and time.monotonic() >= self._deaf_until:
+            self._deaf_until = None
+            self.supervisor.poll.watch(self._listener.fileno(), self._accept)
+
+    def _welcome(self) -> None:
+        """Takes one connection. Raises OSError when it cannot be, for want of descriptors above all."""
+        connection, _ = self._listener.accept()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_S)
         pid, uid = credentials(connection)
         wire = Wire(connection)
@@ -184,7 +212,12 @@ class Host:
                 wire.send({"event": "failed", "error": _stranger(uid).to_dict()})
             wire.close()
             return
-        Peer(wire, pid, self).tell({"event": "welcome"})
+        try:
+            peer = Peer(wire, pid, self)
+        except OSError:
+            wire.close()
+            raise
+        peer.tell({"event": "welcome"})
 
     def admit(self, launch: Launch) -> None:
         """Raises HomeError for a bot that would only be born to be ended."""
@@ -194,7 +227,8 @@ class Host:
 
     def receive_guest(self, peer: Peer) -> None:
         """A peer makes slices here by itself, and ends them when it is told to."""
-        self._guests.append(peer)
+        if peer not in self._guests:
+            self._guests.append(peer)
         if self._stop is not None:
             peer.tell(self._stop.order())
 

@@ -31,10 +31,10 @@ from swarmcg.supervisor.supervisor import Supervisor
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["MALFORMED", "Channel", "Client", "allow_many_files", "deafen", "end_all", "main"]
+__all__ = ["MALFORMED", "Channel", "Client", "allow_many_files", "deafen", "end_all", "main", "taken"]
 
 _LOG: Final = logging.getLogger("swarmcg")
-MALFORMED: Final = (LookupError, TypeError, ValueError, msgspec.MsgspecError)
+MALFORMED: Final = (LookupError, TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 """What a message of a client with another version, or of somebody who plays, can raise."""
 
 
@@ -158,19 +158,25 @@ class Client:
         self.gone = False
         self._wire = wire
         self._supervisor = supervisor
-        self._watched = [wire.fileno()]
-        supervisor.poll.watch(wire.fileno(), self._serve)
+        self._watched: list[int] = []
         try:
-            self._watched.append(os.pidfd_open(pid))
+            pidfd = os.pidfd_open(pid)  # first: without a descriptor for it, nothing is watched
         except ProcessLookupError:
-            self.leave()
+            pidfd = -1
+        self._watch(wire.fileno(), self._serve)
+        if pidfd >= 0:
+            self._watch(pidfd, self.leave)
         else:
-            supervisor.poll.watch(self._watched[-1], self.leave)
+            self.leave()
+
+    def _watch(self, fd: int, handle: Callable[[], None]) -> None:
+        self._watched.append(fd)
+        self._supervisor.poll.watch(fd, handle)
 
     def _serve(self) -> None:
         try:
             for message, fds in self._wire.receive():
-                self.handle(message, fds)
+                self._try(message, fds)
         except OSError as e:
             _LOG.error("a start was lost: %s", e)  # the kernel closed its channel, so the client knows
         except MALFORMED as e:
@@ -180,10 +186,20 @@ class Client:
         if self._wire.ended:
             self.hung_up()
 
+    def _try(self, message: dict[str, Any], fds: list[int]) -> None:
+        """What fails here must not keep the messages that came with it waiting."""
+        try:
+            self.handle(message, fds)
+        except OSError as e:
+            _LOG.error("an order was lost: %s", e)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
     def handle(self, message: dict[str, Any], fds: list[int]) -> None:
-        """The client hands over its end of a channel for one bot."""
+        """The client hands over its end of a channel for one bot. What is left in ``fds`` is closed."""
         del message
-        Channel(Wire(socket.socket(fileno=fds[0])), self._supervisor)
+        Channel(Wire(taken(fds)), self._supervisor)
 
     def hung_up(self) -> None:
         """The connection ended."""
@@ -200,6 +216,15 @@ class Client:
             if fd != self._wire.fileno():
                 os.close(fd)
         self._watched.clear()
+
+
+def taken(fds: list[int]) -> socket.socket:
+    """The socket that is the first of these descriptors; it is the caller's from now on. Raises OSError for
+    another kind of file, which stays.
+    """
+    found = socket.socket(fileno=fds[0])
+    del fds[0]
+    return found
 
 
 def main(fd: int, home: str, journal: str, owner: str) -> None:

@@ -1,6 +1,7 @@
 """A DroneStarter with bots that are none: what it makes, what it leaves, and what it removes."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from swarmcg.bot import Bot, Config
 from swarmcg.drone import DroneStarter, starter as module
+from swarmcg.drone.owner import is_alive
 from swarmcg.drone.records import Record, Records
 from swarmcg.errors import ConfigError, OwnerLostError, StateError
 from swarmcg.testing import FakeBot
@@ -430,3 +432,16 @@ def test_dead_starters_files_are_swept_and_living_ones_kept(drone: Drone) -> Non
     drone.bots[0].stop()
     other.sweep([])
     assert len([n for n in os.listdir(drone.records.directory) if n.endswith(".owner")]) == 1
+
+
+def test_a_starter_counts_as_living_while_that_cannot_be_found_out(drone: Drone) -> None:
+    drone.starter().start("bot")
+    (record,) = drone.records.below(str(drone.directory))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        unknown = is_alive(drone.records.directory, record.owner)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert unknown
+    assert not is_alive(drone.records.directory, "nobody")
