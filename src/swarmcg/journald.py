@@ -4,7 +4,6 @@ The native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram an entry,
 newline goes with its length, so that any bytes pass. What is longer than a datagram goes by a sealed memory file.
 """
 
-import contextlib
 import fcntl
 import logging
 import os

@@ -193,7 +193,8 @@ class Host:
             return  # nobody is there after all
         except OSError as e:
             _LOG.error("no connection can be taken for %g s: %s", _DEAF_S, e)
-            self.supervisor.poll.ignore(self._listener.fileno())  # who waits there would make it readable for ever
+            # Who waits there would make it readable for ever.
+            self.supervisor.poll.ignore(self._listener.fileno())
             self._deaf_until = time.monotonic() + _DEAF_S
 
     def _accept_again(self) -> None:

@@ -6,16 +6,18 @@ orphan, an HTB class of ours that no table names is one, too, and both go with t
 functions. Every change is made under one lock of this host's swarmcg, so that nobody takes a half-made class
 for an orphan.
 
-pyroute2 is imported here on first use: that takes 160 to 200 ms, once.
+pyroute2 is imported here on first use: that takes 160 to 200 ms, once. It has an event loop of its own, and a
+thread runs one only: called by a coroutine, all of this is done in another thread, which is waited for.
 """
 
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.network.place import Label, Place, namespace_lack, orphaned, table_name
@@ -35,7 +37,38 @@ __all__ = ["install", "orphans", "probe", "remove"]
 
 _LOCK: Final = "network.lock"
 
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
 
+
+def _in_a_loop() -> bool:
+    if "asyncio" not in sys.modules:  # it is slow to import, and no loop runs before somebody has
+        return False
+    import asyncio  # noqa: PLC0415  see above
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _apart(act: Callable[_Given, _Found]) -> Callable[_Given, _Found]:
+    """Does it in this thread, or in another one where this one's event loop runs."""
+
+    @functools.wraps(act)
+    def done(*args: _Given.args, **named: _Given.kwargs) -> _Found:
+        if not _in_a_loop():
+            return act(*args, **named)
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  only beside a loop
+
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(act, *args, **named).result()
+
+    return done
+
+
+@_apart
 def probe() -> Networking:
     """What this process can do for packets in its network namespace. Changes nothing, and needs no root to
     say so.
@@ -49,6 +82,7 @@ def probe() -> Networking:
     return Networking(lack=lack) if lack is not None else shaping.networking()
 
 
+@_apart
 def install(rules: NetworkPlan, slice_path: str) -> None:
     """Puts exactly these rules in force for the slice, in place of any that it had, and reads them back.
 
@@ -64,6 +98,7 @@ def install(rules: NetworkPlan, slice_path: str) -> None:
         tables.put(Label(place=place, shaped=shaped), rules)
 
 
+@_apart
 def remove(slice_path: str) -> None:
     """Takes away every rule of the slice, its HTB class, and a root qdisc that has no class any more. Harmless
     when there are none. Raises NetworkError.
@@ -75,6 +110,7 @@ def remove(slice_path: str) -> None:
         tables.delete(table_name(slice_path))
 
 
+@_apart
 def orphans(*, end: bool) -> list[str]:
     """What is left of slices that are gone, named for people; with ``end``, it is removed.
 
