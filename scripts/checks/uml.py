@@ -99,7 +99,7 @@ def run(kernel: list[str], command: list[str], keep: Path, time_limit: float) ->
     ):
         results = Path(place)
         results.chmod(0o1777)  # some tests run the program as another user, whose coverage counts as well
-        (results / "environment").write_text(_exports(_environment(results)))
+        (results / "environment").write_text(_exports(_environment(results, _modules(kernel))))
         (results / "command").write_text(f"exec {shlex.join(command)}\n")
         _boot([*_contained(), *kernel, *_parameters(results, Path(scratch))], scratch, time_limit)
         shutil.rmtree(keep, ignore_errors=True)
@@ -170,8 +170,14 @@ def _parameters(results: Path, scratch: Path) -> list[str]:
     ]
 
 
-def _environment(results: Path) -> dict[str, str]:
-    places = [str(ROOT), sys.base_prefix]
+def _modules(kernel: list[str]) -> Path:
+    """Where the kernel's modules lie: another suite's beside it, in the directory that its command changes to."""
+    own = next((word.partition("=")[2] for word in kernel if word.startswith("--chdir=")), "/")
+    return Path(own, "usr/lib/uml/modules")
+
+
+def _environment(results: Path, modules: Path) -> dict[str, str]:
+    places = [str(ROOT), sys.base_prefix, str(modules)]
     return {
         "CHECKOUT": str(ROOT),
         "PLACES": " ".join(places),
@@ -185,6 +191,7 @@ def _environment(results: Path) -> dict[str, str]:
         "SWARMCG_TEST_GUEST": "yes",
         "SWARMCG_TEST_DISK": "/dev/ubdb",
         "SWARMCG_TEST_SWAP": "/dev/ubda",
+        "SWARMCG_TEST_MODULES": str(modules),
     } | {name: os.environ[name] for name in ("CI",) if name in os.environ}
 
 

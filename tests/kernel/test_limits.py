@@ -1,6 +1,7 @@
 """Limits of a bot really bite, are read back, and are all there or none."""
 
 import errno
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -212,3 +213,32 @@ def test_a_slice_whose_own_limit_allows_no_process_says_so(engine: Engine, home:
     report = engine.start("/bin/sh", "-c", "(exit 0); exit 5", resources=resources).wait(SOON_S)
     assert report.exit_code != 5
     assert slices(home) == []
+
+
+# Eats, and writes down how much of that lies in compressed swap.
+EAT_AND_TELL: Final = f"""
+import os, sys
+b = bytearray(b'x') * {40 * MB}
+own = os.path.dirname("/sys/fs/cgroup" + open("/proc/self/cgroup").read().strip().split(":")[2])
+told = next(line.split()[1] for line in open(f"{{own}}/memory.stat") if line.startswith("zswapped "))
+open(sys.argv[1], "w").write(told)
+"""
+
+
+@pytest.mark.parametrize("limit", ["0", "max"])
+def test_memory_goes_to_compressed_swap_as_far_as_that_is_allowed(
+    engine: Engine, tmp_path: Path, limit: str
+) -> None:
+    """Otherwise it goes to the swap on the disk, which is allowed in both."""
+    switch, told = Path("/sys/module/zswap/parameters/enabled"), tmp_path / "told"
+    asked = {"memory": {"limit": 24 * MB, "swap": 80 * MB}, "unified": {"memory.zswap.max": limit}}
+    resources = LinuxResources.from_json(json.dumps(asked))
+    words = (sys.executable, "-I", "-S", "-c", EAT_AND_TELL, str(told))
+    switch.write_text("Y")
+    try:
+        report = engine.start(*words, resources=resources).wait(SOON_S)
+    finally:
+        switch.write_text("N")
+    assert (report.reason, report.exit_code) == ("exited", 0)
+    assert report.limits["memory.zswap.max"] == limit
+    assert (int(told.read_text()) > 8 * MB) is (limit == "max")

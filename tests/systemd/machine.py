@@ -14,6 +14,18 @@ PYTHON: Final = ("/usr/bin/python3", "-I", "-S", "-c")
 MB: Final = 1 << 20
 EAT: Final = "import sys\nb = bytearray(b'x') * (int(sys.argv[1]) << 20)\n"
 
+# Says how many bytes or operations a second there were, after the first tenth: a throttle's first slice is free.
+KEEP_BUSY: Final = """
+import mmap, os, sys, time
+disk = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
+how, size, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+buffer = mmap.mmap(-1, size)
+for turn in range(count):
+    if turn == count // 10: began = time.monotonic()
+    os.preadv(disk, [buffer], turn * size) if how == "read" else os.pwritev(disk, [buffer], turn * size)
+print((count - count // 10) * (size if size > 4096 else 1) / (time.monotonic() - began))
+"""
+
 
 def resources(place: Path, **fields: Any) -> tuple[str, str]:
     """The flag that hands these resources, in OCI's JSON, to the command."""

@@ -9,19 +9,17 @@ import pytest
 
 from tests.host.command import Command
 from tests.systemd.conftest import HIERARCHY
-from tests.systemd.machine import MB, PYTHON, device, only_report, resources, setting, wait_for
+from tests.systemd.machine import (
+    KEEP_BUSY,
+    MB,
+    PYTHON,
+    device,
+    only_report,
+    resources,
+    setting,
+    wait_for,
+)
 
-# Says how many bytes or operations a second there were, after the first tenth: a throttle's first slice is free.
-KEEP_BUSY: Final = """
-import mmap, os, sys, time
-disk = os.open(sys.argv[1], os.O_RDWR | os.O_DIRECT)
-how, size, count = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-buffer = mmap.mmap(-1, size)
-for turn in range(count):
-    if turn == count // 10: began = time.monotonic()
-    os.preadv(disk, [buffer], turn * size) if how == "read" else os.pwritev(disk, [buffer], turn * size)
-print((count - count // 10) * (size if size > 4096 else 1) / (time.monotonic() - began))
-"""
 # Waits until its fifo is closed by who writes to it; then says how much it read in four seconds.
 COMPETE: Final = """
 import mmap, os, sys, time

@@ -99,10 +99,33 @@ def _disk(flag: str, text: str) -> tuple[int, int, str]:
     numbers = _NUMBERS.fullmatch(device)
     if numbers is not None:
         return int(numbers[1]), int(numbers[2]), value
+    _check_no_file(flag, device)
     kind, major, minor = _node(flag, device)
     if kind != "b":
         raise _wrong(flag, text, f"{device} is no block device", "Name a disk; 'lsblk' lists them.")
     return major, minor, value
+
+
+def _check_no_file(flag: str, path: str) -> None:
+    """A directory or a file is refused, and told which device it lies on: others lie there as well."""
+    if sys.platform == "win32":
+        return
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return  # whoever asks for its numbers says so
+    if stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode):
+        number = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}"
+        raise _wrong(flag, path, *_lies_on(path, number))
+
+
+def _lies_on(path: str, number: str) -> tuple[str, str]:
+    """Cause and remedy. Major 0 is none of a device: tmpfs, btrfs, overlay and the network have it."""
+    if number.startswith("0:"):
+        cause = f"it is no device, and its file system ({number}) does not say which one it is on"
+        return cause, f"Name the disk, which 'findmnt --target {path}' shows."
+    cause = f"it is no device, but lies on {number}, as others do"
+    return cause, f"To limit what goes to that device, name it: {number}."
 
 
 def _node(flag: str, path: str) -> _Node:

@@ -21,12 +21,15 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     """A block device, as the io controller sees it.
 
     ``whole`` is the ``MAJ:MIN`` of the disk that the kernel throttles: the device itself, or for a partition
-    its disk. ``scheduler`` is the active one (``bfq``, ``mq-deadline``, ``none``); ``iocost`` whether io.cost
-    is on.
+    its disk. ``below`` are those of the disks that carry a mapped device (LVM, LUKS, RAID), which is throttled
+    itself but has no scheduler; ``label`` is what people call one: ``LVM volume vg-root``. ``scheduler`` is the
+    active one (``bfq``, ``mq-deadline``, ``none``); ``iocost`` whether io.cost is on.
     """
 
     name: str
     whole: str
+    below: tuple[str, ...] = ()
+    label: str | None = None
     scheduler: str | None = None
     iocost: bool = False
 

@@ -116,25 +116,32 @@ def _weight_device(field: str, device: WeightDevice, abilities: Abilities) -> It
         nonsense(field, asked, "it has neither weight nor leafWeight", "Give a weight.")
     if device.weight is not None:
         _check_weight(f"{field}.weight", device.weight)
-        yield _device_weight(f"{field}.weight", asked, device.weight, abilities)
+        yield from _device_weights(f"{field}.weight", asked, device.weight, abilities)
     yield from _leaf_weight(f"{field}.leafWeight", device.leaf_weight)
 
 
-def _device_weight(field: str, asked: str, weight: int, abilities: Abilities) -> Row:
+def _device_weights(field: str, asked: str, weight: int, abilities: Abilities) -> Iterator[Row]:
+    """One row, or one for each disk that carries a mapped device: that one has no scheduler to share its time."""
+    disk = None if abilities.disks is None else abilities.disks.get(asked)
     if weight == 0:
-        return satisfied(field, "io.weight", _NO_WEIGHT)
-    if abilities.disks is None:
-        return _weighted(field, _weight_files(abilities)[0], weight, f"{asked} ")
-    disk = abilities.disks.get(asked)
-    if disk is None:
-        return _unknown_disk(field, "io.weight", asked, f"{asked} {io_weight(weight)}")
-    whole = abilities.disks.get(disk.whole, disk)
+        yield satisfied(field, "io.weight", _NO_WEIGHT)
+    elif abilities.disks is None:
+        yield _weighted(field, _weight_files(abilities)[0], weight, f"{asked} ")
+    elif disk is None:
+        yield _unknown_disk(field, "io.weight", asked, f"{asked} {io_weight(weight)}")
+    else:
+        for number in disk.below or (disk.whole,):
+            whole = abilities.disks.get(number, disk)
+            yield _disk_weight(field, number, weight, whole, _weight_note(asked, disk, whole))
+
+
+def _disk_weight(field: str, number: str, weight: int, whole: Disk, note: str) -> Row:
     file = _heeded(whole)
     if file is None:
-        why = f"{whole.name} heeds no weight: it has neither BFQ as its scheduler nor io.cost switched on"
-        value = f"{disk.whole} {io_weight(weight)}"
+        why = f"{whole.name} heeds no weight: neither BFQ nor io.cost is switched on for it{note}"
+        value = f"{number} {io_weight(weight)}"
         return impossible(field, why, _SWITCH_ON.format(name=whole.name), file="io.weight", value=value)
-    return _weighted(field, file, weight, f"{disk.whole} ", _note(asked, disk))
+    return _weighted(field, file, weight, f"{number} ", note)
 
 
 def _throttles(io: BlockIO, abilities: Abilities) -> Iterator[Row]:
@@ -173,7 +180,15 @@ def _line(device: str, limits: Mapping[str, str]) -> str:
 
 
 def _note(asked: str, disk: Disk) -> str:
-    return "" if disk.whole == asked else f"; {asked} is a partition, and the kernel knows whole disks only"
+    """What the kernel throttles where another device was named, or where it might be another."""
+    note = "" if disk.whole == asked else f"; {asked} is a partition, and the kernel knows whole disks only"
+    return f"{note}; {disk.whole} is the {disk.label}, which is throttled by itself" if disk.label else note
+
+
+def _weight_note(asked: str, disk: Disk, whole: Disk) -> str:
+    if not disk.below:
+        return _note(asked, disk)
+    return f"; {asked} is the {disk.label or disk.name}, which has no scheduler: {whole.name} below it has"
 
 
 def _number(field: str, device: WeightDevice | ThrottleDevice) -> str:

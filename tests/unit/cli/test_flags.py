@@ -92,6 +92,26 @@ def test_a_device_may_be_named_by_a_link_whose_name_has_colons(tmp_path: Path) -
     assert read("--device", f"{link}:{link}:w")[0].devices == (msgspec.structs.replace(NULL, access="w"),)
 
 
+def test_a_disk_named_by_a_file_or_directory_is_answered_with_the_device_that_it_lies_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    number = os.stat(tmp_path).st_dev
+    told = f"{os.major(number)}:{os.minor(number)}" if os.major(number) else "findmnt"  # on tmpfs
+    for place in (tmp_path, tmp_path / "file"):
+        with pytest.raises(UsageError) as caught:
+            read("--device-read-bps", f"{place}:1m")
+        assert caught.value.value == str(place)
+        assert "it is no device" in (caught.value.cause or "")
+        assert told in (caught.value.remedy or "")
+
+
+def test_a_file_system_without_a_device_says_how_to_find_it() -> None:
+    with pytest.raises(UsageError) as caught:
+        read("--blkio-weight-device", "/proc:100")
+    assert "findmnt --target /proc" in (caught.value.remedy or "")
+
+
 def test_a_directory_stands_for_every_device_node_below_it(tmp_path: Path) -> None:
     asked, _ = read("--device", "/dev/pts:rw")
     nodes = [entry for entry in os.scandir("/dev/pts") if stat.S_ISCHR(entry.stat().st_mode)]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Abilities, LinuxResources, hugetlb, plan
+from swarmcg.resources import Abilities, Disk, LinuxResources, hugetlb, plan
 from swarmcg.resources.cpu import linear_weight, quadratic_weight
 from tests.unit.resources.hosts import DISKS, planned, row, values
 
@@ -257,6 +257,52 @@ def test_a_weight_is_planned_when_nobody_could_look_at_the_disks() -> None:
 def test_a_partition_is_said_to_be_one() -> None:
     made = planned({"blockIO": {"throttleReadBpsDevice": [PARTITION | {"rate": 1}]}})
     assert "8:1 is a partition" in row(made, "blockIO.throttleReadBpsDevice[0]").why
+
+
+MAPPED = {
+    **DISKS,
+    "253:0": Disk(name="dm-0", whole="253:0", below=("8:0",), label="LVM volume vg-root"),
+    "253:1": Disk(name="dm-1", whole="253:1", below=("8:0", "8:32"), label="encrypted device secret"),
+    "9:0": Disk(name="md0", whole="9:0", below=("8:0", "8:16"), label="RAID md0"),
+    "259:0": Disk(name="md0p1", whole="9:0", below=("8:0", "8:16"), label="RAID md0"),
+}
+LVM = {"major": 253, "minor": 0}
+LUKS = {"major": 253, "minor": 1}
+RAID = {"major": 9, "minor": 0}
+PART_OF_RAID = {"major": 259, "minor": 0}
+
+
+@pytest.mark.parametrize(
+    ("device", "line", "words"),
+    [
+        (LVM, "253:0 rbps=1", "253:0 is the LVM volume vg-root, which is throttled by itself"),
+        (RAID, "9:0 rbps=1", "9:0 is the RAID md0"),
+        (PART_OF_RAID, "9:0 rbps=1", "259:0 is a partition, and the kernel knows whole disks only; 9:0 is"),
+    ],
+)
+def test_a_mapped_device_is_throttled_by_itself(device: dict[str, int], line: str, words: str) -> None:
+    made = planned({"blockIO": {"throttleReadBpsDevice": [device | {"rate": 1}]}}, disks=MAPPED)
+    (found,) = made.rows
+    assert found.value == line
+    assert words in found.why
+
+
+def test_the_weight_of_a_mapped_device_goes_to_the_disks_that_carry_it() -> None:
+    made = planned({"blockIO": {"weightDevice": [RAID | {"weight": 500}]}}, disks=MAPPED)
+    assert [(step.file, step.value) for step in made.steps] == [
+        ("io.bfq.weight", "8:0 500"),
+        ("io.weight", "8:16 4950"),
+    ]
+    assert "9:0 is the RAID md0, which has no scheduler: sda below it has" in made.rows[0].why
+    assert "sdb below it" in made.rows[1].why
+
+
+def test_a_weight_that_one_of_the_disks_below_ignores_says_which() -> None:
+    made = planned({"blockIO": {"weightDevice": [LUKS | {"weight": 500}]}}, disks=MAPPED)
+    (lacking,) = made.unenforced
+    assert (lacking.field, lacking.value) == ("blockIO.weightDevice[0].weight", "8:32 4950")
+    assert "sdc heeds no weight" in lacking.why
+    assert "/sys/block/sdc/queue/scheduler" in str(lacking.remedy)
 
 
 def test_the_last_entry_for_a_disk_holds_and_the_first_says_so() -> None:
