@@ -54,11 +54,41 @@ def test_a_detached_command_outlives_the_command_line(unit: Unit) -> None:
 def test_only_the_detached_ones_that_were_named_are_ended(unit: Unit) -> None:
     for name in ("one", "two", "three"):
         unit.detach(name, *FOREVER)
-    assert unit("clean", "--yes", "--detached", "two", "nobody").returncode == 0
+    done = unit("clean", "--yes", "--detached", "two", "nobody")
+    assert done.returncode == 2
+    assert "No bot of this id runs detached (value 'nobody')\nthese do: one, three, two\n" in done.stderr
     assert unit.slices() == ["one", "three"]
     assert unit("clean").stdout == ""  # they have an owner
     assert unit("clean", "--yes", "--detached").returncode == 0
     assert unit.slices() == []
+
+
+def test_a_detached_one_is_ended_by_its_incarnation(unit: Unit) -> None:
+    _, place = unit.detach("one", *FOREVER)
+    done = unit("clean", "--yes", "--detached", place.rpartition(".")[2])
+    assert (done.returncode, done.stderr, unit.slices()) == (0, "", [])
+
+
+def test_an_empty_id_ends_nothing(unit: Unit) -> None:
+    unit.detach("one", *FOREVER)
+    done = unit("clean", "--yes", "--detached", "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is empty" in done.stderr
+    asked = unit("clean", "--detached")
+    assert asked.returncode == 2
+    assert "--yes --detached BOT_ID" in asked.stderr
+    assert unit.slices() == ["one"]
+
+
+def test_a_bot_in_the_foreground_is_not_taken_for_a_detached_one(unit: Unit) -> None:
+    with unit.running("run", "--id", "mine", "--", *READY) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        done = unit("clean", "--yes", "--detached", "mine")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "it runs in the foreground" in done.stderr
+        assert process.poll() is None
+        process.terminate()
 
 
 def test_a_detached_one_is_changed_by_its_id(unit: Unit, tmp_path: Path) -> None:
@@ -101,6 +131,10 @@ def test_without_a_unit_nothing_can_be_detached(home: Path, tmp_path: Path) -> N
     assert "systemctl start swarmcg-bots" in done.stderr
     assert nowhere("run", "--detach", "--home", str(home), "--", "true").returncode == 125
     assert nowhere.stop().returncode == 0
+    named = nowhere("clean", "--yes", "--detached", "one")
+    assert (named.returncode, "there is no bots unit here" in named.stderr) == (2, True)
+    everything = nowhere("clean", "--yes", "--detached")
+    assert (everything.returncode, "there is no bots unit here" in everything.stderr) == (0, True)
 
 
 def test_a_second_start_changes_nothing(unit: Unit) -> None:

@@ -1,31 +1,35 @@
 """``swarmcg clean``: slices whose owner is gone, listed or ended."""
 
+import errno
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
-from swarmcg.bot import ExitReport
 from swarmcg.cgroup import network
 from swarmcg.cgroup.home import Home, find_homes
+from swarmcg.cgroup.limits import tenants
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cli import options, sizes
 from swarmcg.cli.complaint import complain
+from swarmcg.cli.detached import check_detach
+from swarmcg.cli.ending import Detached, Ender, not_detached
+from swarmcg.cli.orders import say
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.signalfd import Signals
 from swarmcg.cli.tables import table
-from swarmcg.errors import OwnerLostError, StuckError, SwarmcgError, from_dict
+from swarmcg.errors import HomeError
 from swarmcg.journal import Journal
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
-from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.remains import intent_of
 from swarmcg.supervisor.supervisor import Supervisor
-from swarmcg.supervisor.unit import reach
+from swarmcg.supervisor.unit import inhabited, reach
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -41,11 +45,13 @@ or keeper still works is never touched, except that --detached ends bots of the 
 ends all grace periods at once.
 Packet rules of slices that are gone altogether are listed and removed as well, in this network namespace.
 
-exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail.
+exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail,
+when a home that was named is not there, and when a bot that was named does not run detached (the others are ended).
 
 examples:
   swarmcg clean
-  swarmcg clean --yes --grace 10s"""
+  swarmcg clean --yes --grace 10s
+  swarmcg clean --yes --detached bot-17"""
 
 
 class Ownerless(msgspec.Struct, frozen=True):
@@ -62,17 +68,60 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     grace = None if asked.grace is None else sizes.grace("--grace", asked.grace)
-    if not asked.yes and (grace is not None or asked.detached is not None):
-        raise UsageError(
-            "--grace and --detached need --yes",
-            cause="without it slices are only listed",
-            remedy="swarmcg clean --yes …",
-        )
+    _check(asked.detached, asked.home, yes=asked.yes, grace=grace)
     wire = reach() if asked.home is None else None  # whoever serves the unit takes over what is left in it
-    homes = find_homes(asked.home)
+    homes = _homes(asked.home)
     if not asked.yes:
         return _list(homes)
+    if asked.detached is not None and wire is None:
+        _no_unit(asked.detached)
     return _end(homes, grace, None if asked.detached is None else wire, asked.detached or None)
+
+
+def _check(detached: list[str] | None, home: str | None, *, yes: bool, grace: float | None) -> None:
+    """Raises UsageError for a call that ends nothing, or might end more than was meant."""
+    if detached is not None:
+        check_detach(home, "--detached")
+        if "" in detached:
+            raise UsageError(
+                "An id that --detached names is empty",
+                cause="an empty id names no bot, and all bots were not asked for",
+                remedy="See whether a variable was not set.",
+            )
+    if yes or (grace is None and detached is None):
+        return
+    ids = " ".join(map(shlex.quote, detached or ["BOT_ID"]))
+    raise UsageError(
+        "--grace and --detached need --yes",
+        cause="without it slices are only listed",
+        remedy="swarmcg clean --yes --grace TIME ends slices without an owner."
+        if detached is None
+        else f"To end that bot, and slices without an owner: swarmcg clean --yes --detached {ids}",
+    )
+
+
+def _homes(explicit: str | None) -> list[Home]:
+    """Where to look. Raises HomeError where a home was named that is not there."""
+    homes = find_homes(explicit)
+    if explicit is not None and not os.path.isdir(homes[0].path):
+        raise HomeError(
+            "There is no such home",
+            path=homes[0].path,
+            errno=errno.ENOENT,
+            remedy="See how it is spelled; a home that swarmcg made is removed with its last slice.",
+        )
+    return homes
+
+
+def _no_unit(ids: Sequence[str]) -> None:
+    """Raises ConfigError when bots were named; that none of all is to be ended is no error."""
+    if ids:
+        raise not_detached(ids[0], (), foreground=_in_foreground(ids[0]), unit=False)
+    say("there is no bots unit here, so nothing runs detached")
+
+
+def _in_foreground(wanted: str) -> bool:
+    return any(wanted in {tenant.bot_id, tenant.incarnation} for tenant in tenants(inhabited(None)))
 
 
 def _parser() -> Parser:
@@ -82,7 +131,10 @@ def _parser() -> Parser:
         "--grace", metavar="TIME", help="the grace period, as in 90s (default: each slice's own)"
     )
     parser.add_argument(
-        "--detached", nargs="*", metavar="ID", help="with --yes: end detached bots as well, all or these"
+        "--detached",
+        nargs="*",
+        metavar="ID",
+        help="with --yes: end detached bots as well, those of these ids or incarnations, or without any ALL",
     )
     options.add_home(parser)
     return parser
@@ -154,7 +206,14 @@ def _end(homes: Sequence[Home], grace: float | None, unit: Wire | None, ids: lis
     status = ender.tell()
     for name in network.orphans(end=True):
         print(f"removed, of a slice that is gone: {name}")
-    return status
+    return status if detached is None else _tell_unknown(detached.unknown) or status
+
+
+def _tell_unknown(unknown: Mapping[str, Sequence[str]]) -> int:
+    """Complains about each; the exit status, 0 where there is none."""
+    for wanted, running in unknown.items():
+        complain(not_detached(wanted, running, foreground=_in_foreground(wanted), unit=True))
+    return FAILURE if unknown else 0
 
 
 def _hurry(supervisor: Supervisor, signals: Signals, detached: "Detached | None") -> None:
@@ -164,93 +223,3 @@ def _hurry(supervisor: Supervisor, signals: Signals, detached: "Detached | None"
             bot.stop(0)
         if detached is not None:
             detached.order(0)
-
-
-class Detached:
-    """The bots of the unit that are to end: it ends them, and tells what became of them."""
-
-    def __init__(
-        self, unit: Wire, ids: list[str] | None, grace: float | None, ender: "Ender", supervisor: Supervisor
-    ) -> None:
-        self.done = False
-        self._unit: Final = unit
-        self._ids: Final = ids
-        self._ender: Final = ender
-        self._poll: Final = supervisor.poll
-        self.order(grace)
-        supervisor.poll.watch(unit.fileno(), self._hear)
-
-    def order(self, grace: float | None) -> None:
-        """Has them ended, or their grace periods cut short."""
-        self._unit.send({"do": "end", "ids": self._ids, "grace": grace})
-
-    def _hear(self) -> None:
-        for message, _ in self._unit.receive():
-            if message["event"] == "ended":
-                self._ender.note(
-                    message["slice"], msgspec.convert(message["report"], ExitReport), message["trouble"]
-                )
-            elif message["event"] == "stuck":
-                self._ender.add(message["slice"])
-                complain(from_dict(message["error"]))
-            else:
-                self.done = True
-        if self._unit.ended and not self.done:
-            self.done = True
-            raise OwnerLostError(
-                "The bots unit hung up before all detached bots had ended",
-                cause="the process that serves it was killed",
-                remedy="Call it again: another one has taken over.",
-            )
-
-
-class Ender:
-    """What became of the slices that were taken over. A Listener."""
-
-    def __init__(self) -> None:
-        self._paths: Final[list[str]] = []
-        self._reports: Final[dict[str, ExitReport]] = {}
-
-    def add(self, path: str) -> None:
-        """This slice was taken over."""
-        self._paths.append(path)
-
-    def note(self, path: str, report: ExitReport, trouble: dict[str, Any] | None) -> None:
-        """A bot of the unit has ended."""
-        if path not in self._paths:
-            self.add(path)
-        self._reports[path] = report
-        if trouble is not None:
-            complain(from_dict(trouble))
-
-    def started(self, bot: Incarnation) -> None:
-        """See Listener."""
-
-    def failed(self, bot: Incarnation, error: SwarmcgError) -> None:
-        """See Listener."""
-
-    def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
-        """See Listener."""
-        self._reports[bot.slice.path] = report
-        if trouble is not None:
-            complain(trouble)
-
-    def stuck(self, bot: Incarnation, error: StuckError) -> None:
-        """See Listener."""
-        if bot.given_up:
-            complain(error)
-
-    def tell(self) -> int:
-        """Prints what was done; the exit status."""
-        if self._paths:
-            head = ("ID", "INCARNATION", "REASON", "KILLED", "NOW", "SLICE")
-            table(head, map(self._cells, self._paths), sys.stdout)
-        return int(any(map(os.path.exists, self._paths)))
-
-    def _cells(self, path: str) -> tuple[str, ...]:
-        now = "still there" if os.path.exists(path) else "removed"
-        report = self._reports.get(path)
-        if report is None:
-            return "?", "?", "?", "?", now, path
-        killed = str(report.leftovers.count)
-        return report.bot_id, report.incarnation, report.reason, killed, now, path

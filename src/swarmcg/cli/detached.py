@@ -38,11 +38,11 @@ def add_detach(parser: Parser) -> None:
     )
 
 
-def check_detach(home: str | None) -> None:
+def check_detach(home: str | None, flag: str = "--detach") -> None:
     """Raises UsageError where a home was named as well."""
     if home is not None:
         raise UsageError(
-            "--detach and --home exclude each other",
+            f"{flag} and --home exclude each other",
             cause="what is detached lives in the bots unit",
             remedy="Leave one of them out.",
         )

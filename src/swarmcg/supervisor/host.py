@@ -84,15 +84,27 @@ class Peer(Client):
             self._bots[bot.key] = bot
 
     def end(self, ids: list[str] | None, grace: float | None) -> None:
-        """Ends detached bots, all or those of these ids, and tells of each and of the end of it all."""
-        for bot in list(self._host.supervisor.bots.values()):
-            if bot.intent.detached and bot.main is not None and (not ids or bot.intent.bot_id in ids):
+        """Ends detached bots, all or those of these ids and incarnations, and tells of each, of what names none, and of
+        the end of it all.
+        """
+        bots = self._host.supervisor.bots.values()
+        detached = [bot for bot in bots if bot.intent.detached and bot.main is not None]
+        if ids and not self._ends:  # a second order comes when some may have ended
+            self._tell_unknown(set(ids), detached)
+        for bot in detached:
+            if not ids or not _names(bot).isdisjoint(ids):
                 if bot.key not in self._ends:
                     self._ends.add(bot.key)
                     bot.listener = Witness(bot.listener, self)
                 bot.stop(grace)
         if not self._ends:
             self.tell({"event": "done"})
+
+    def _tell_unknown(self, ids: set[str], detached: list[Incarnation]) -> None:
+        unknown = ids.difference(*map(_names, detached))
+        if unknown:
+            running = sorted({bot.intent.bot_id for bot in detached})
+            self.tell({"event": "unknown", "ids": sorted(unknown), "detached": running})
 
     def saw(self, bot: Incarnation, event: dict[str, Any], *, last: bool) -> None:
         """Something became of a bot that is ended for this peer."""
@@ -136,6 +148,10 @@ class Peer(Client):
     def close(self) -> None:
         """The last of its bots is gone: whoever waits for the end of the connection sees it."""
         self._wire.close()
+
+
+def _names(bot: Incarnation) -> set[str]:
+    return {bot.intent.bot_id, bot.key}
 
 
 class Witness:
