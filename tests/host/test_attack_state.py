@@ -64,7 +64,7 @@ def test_cgroups_nested_deeper_than_a_path_can_say_are_ended_and_removed(home: P
 
 @pytest.mark.parametrize("name", ["running", "exit", "intent"])
 @pytest.mark.parametrize(
-    "garbage", [b"[]", b'{"pid": "x"}', b'{"pid": -1, "start_time": 0, "at": 1e300}', b"{"]
+    "garbage", [b"[]", b"[" * 60_000, b'{"pid": "x"}', b'{"pid": -1, "start_time": 0, "at": 1e300}', b"{"]
 )
 def test_a_slice_with_garbled_state_is_taken_over_and_removed(
     home: Path, tmp_path: Path, name: str, garbage: bytes

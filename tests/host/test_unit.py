@@ -310,6 +310,20 @@ def test_a_stop_after_both_were_killed_reports_all_the_same(unit: Unit) -> None:
     assert unit.processes() == {}
 
 
+# Where it may be
+
+
+def test_a_directory_that_is_no_cgroup_is_no_unit(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    unit = Unit(plain, tmp_path)
+    done = unit("host", "start", "--home", str(plain))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "is not a cgroup" in done.stderr
+    assert os.listdir(plain) == []
+    assert not unit.socket.exists()
+
+
 # Who may, and what is not understood
 
 

@@ -351,11 +351,14 @@ class Slice:
 
 
 def recall(directory: int | str, name: str) -> dict[str, Any] | None:
-    """A part of the state that is kept on a slice, be it held or not, or None. Raises FileNotFoundError."""
+    """A part of the state that is kept on a slice, be it held or not. None where there is none, or it was garbled:
+    a bot of our own user may write it. Raises FileNotFoundError.
+    """
     for namespace in _namespaces(directory):
-        with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
-            return found
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            found = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
+            if isinstance(found, dict):
+                return found
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.home import find_home
 from swarmcg.cli import sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.parser import Parser
@@ -70,7 +71,8 @@ def _parser() -> Parser:
 
 
 def _start(home: str | None) -> None:
-    unit = unit_at(os.path.realpath(home) if home is not None else _own())
+    # A directory that is no cgroup would hold nothing, and everything written there would succeed.
+    unit = unit_at(find_home(home, starts=False).path if home is not None else _own())
     other = find_unit()
     if other is not None and other.directory != unit.directory and other.served():
         raise HomeError(

@@ -84,7 +84,7 @@ class Records:
         )
 
     def _read(self, name: str) -> Iterator[Record]:
-        with contextlib.suppress(OSError, ValueError, msgspec.ValidationError):
+        with contextlib.suppress(OSError, ValueError, RecursionError, msgspec.ValidationError):
             with open(os.path.join(self.directory, name), "rb") as f:
                 record = msgspec.convert(json.load(f), Record)
             if os.path.basename(record.path) + _KIND == name:

@@ -53,7 +53,7 @@ def recorded(asked: DeviceRules) -> dict[str, str]:
 
 def remembered(told: object) -> DeviceRules | None:
     """What :func:`recorded` gave; None for what it did not give."""
-    with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, ValueError, zlib.error):
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError, zlib.error):
         packed = msgspec.convert(told, dict[str, str]).get("zlib", "")
         return msgspec.json.decode(zlib.decompress(base64.b64decode(packed)), type=DeviceRules)
     return None

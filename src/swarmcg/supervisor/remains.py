@@ -1,6 +1,7 @@
 """What a slice tells of itself to whoever takes it over, and the removal of one that tells nothing."""
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ if sys.platform != "linux":
 __all__ = ["erase", "exit_of", "intent_of", "main_of", "work_directories"]
 
 _ERASE_S: Final = 10.0
+_WANT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def intent_of(held: Slice) -> Intent | None:
@@ -36,11 +38,16 @@ def work_directories(top: str | None = None) -> frozenset[str] | None:
     """The work directories that slices anywhere on this host name, owned or not, as far as this user can own them.
 
     Slices are looked for below ``top``, or in the whole cgroup2 mount. None when there is one that has processes and
-    does not tell its intent, since somebody garbled it: it may use any directory.
+    does not tell its intent, since somebody garbled it: it may use any directory. None also when not all could be
+    looked at for want of descriptors or memory.
     """
     top = look().mount if top is None else top
     found: set[str] = set()
-    for path in _slices(top) if top is not None else ():
+    try:
+        paths = list(_slices(top)) if top is not None else []
+    except OSError:
+        return None
+    for path in paths:
         try:
             intent = msgspec.convert(recall(path, "intent"), Intent)
         except FileNotFoundError:
@@ -55,13 +62,20 @@ def work_directories(top: str | None = None) -> frozenset[str] | None:
 
 
 def _slices(top: str) -> Iterator[str]:
-    """Every directory below the top that is named as a slice, also those within another one."""
+    """Every directory below the top that is named as a slice, also those within another one. Raises OSError when we
+    lack what it takes to look; one that is gone, or another user's, is left out.
+    """
     pending = [top]
     while pending:
-        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
-            directories = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-            pending.extend(entry.path for entry in directories)
-            yield from (entry.path for entry in directories if is_slice_name(entry.name))
+        try:
+            with os.scandir(pending.pop()) as entries:
+                directories = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError as e:
+            if e.errno in _WANT:
+                raise
+            continue
+        pending.extend(entry.path for entry in directories)
+        yield from (entry.path for entry in directories if is_slice_name(entry.name))
 
 
 def _may_be_ours(path: str) -> bool:

@@ -178,3 +178,14 @@ def test_an_owner_s_lock_is_no_hindrance(one: str) -> None:
     assert owner is not None
     update([one], ASKED)
     owner.close()
+
+
+@pytest.mark.parametrize("garbled", [b"[]", b"5", b"[" * 3_000, b"\xff"])
+def test_an_attribute_that_somebody_garbled_counts_for_nothing(one: str, garbled: bytes) -> None:
+    namespace = "trusted" if os.geteuid() == 0 else "user"
+    os.setxattr(one, f"{namespace}.swarmcg.updating", garbled)
+    held = Slice.visit(one)
+    assert held.recall("updating") is None
+    held.close()
+    update([one], ASKED)
+    assert shown(one)["pids.max"] == "7"
