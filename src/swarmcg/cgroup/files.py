@@ -73,6 +73,7 @@ class Files(Controller):  # type: ignore[misc]  # cgroupspy has no types
     swap_peak = Number("memory.swap.peak")
     memory_events = Flat("memory.events", readonly=True)
     memory_events_local = Flat("memory.events.local", readonly=True)
+    pids_current = Number("pids.current", readonly=True)
     pids_peak = Number("pids.peak", readonly=True)
     io_stat = Nested("io.stat", readonly=True)
     cpu_pressure = Nested("cpu.pressure")

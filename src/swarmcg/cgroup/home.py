@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -220,6 +220,15 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 found = Slice.adopt(path)
             if found is not None:
                 yield found
+
+    def unowned(self, paths: Iterable[str]) -> frozenset[str]:
+        """Those of these slices, all of which have recorded their intent, whose owner is gone. Takes none over, and
+        disturbs nobody: who makes a slice has locked it by then, and who takes one over waits for this look.
+
+        Raises OSError when the home cannot be opened, or somebody holds its lock for too long.
+        """
+        with self._held(fcntl.LOCK_SH):
+            return frozenset(path for path in paths if Slice.is_unowned(path))
 
     def protect(self, path: str, name: str, value: str) -> None:
         """Gives a slice memory.low or memory.min, and every level of ours what that takes to count.

@@ -85,6 +85,23 @@ class Slice:
         except (BlockingIOError, FileNotFoundError):
             return None
 
+    @staticmethod
+    def is_unowned(path: str) -> bool:
+        """Whether the slice is there and has no owner now; see :meth:`swarmcg.cgroup.home.Home.unowned` for who may
+        ask. Raises OSError when it cannot be opened.
+        """
+        try:
+            fd = _open_directory(path)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others may be looking at the same time
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
     @classmethod
     def visit(cls, path: str) -> "Slice":
         """The slice at a path, whoever owns it, for a look or under :meth:`changing`. The caller closes it.

@@ -21,6 +21,7 @@ VERBS: Final = {
     "doctor": "say what this host can do, what is missing, and what mends it",
     "explain": "show what limits become on this host, and what cannot be enforced",
     "set": "change the limits of bots that run",
+    "ps": "list the bots that run on this host",
     "clean": "list slices that nobody owns any more, and end them",
     "host": "start and stop what serves swarmcg-bots.service; for systemd",
 }
@@ -33,6 +34,7 @@ examples:
   swarmcg explain --json --resources config.json
   swarmcg doctor
   swarmcg set -m 2g bot-17
+  swarmcg ps
   swarmcg clean --yes
 
 'swarmcg VERB --help' tells more about each."""

@@ -162,6 +162,8 @@ class Incarnation:
     def drain(self, deadline: float | None) -> None:
         """Asks the bot to finish its task."""
         self.say("draining")
+        with contextlib.suppress(OSError):
+            self.slice.remember("draining", {"at": time.time()})  # for whoever looks at it
         self.do(self.ladder.drain(time.monotonic(), deadline))
 
     def main_ended(self, exit_code: int | None, number: int | None, at: float) -> None:
