@@ -8,17 +8,7 @@ from typing import Final
 import pytest
 
 from tests.host.command import Command
-from tests.systemd.conftest import HIERARCHY
-from tests.systemd.machine import (
-    KEEP_BUSY,
-    MB,
-    PYTHON,
-    device,
-    only_report,
-    resources,
-    setting,
-    wait_for,
-)
+from tests.systemd.machine import KEEP_BUSY, MB, PYTHON, only_report, resources, sharing, wait_for
 
 # Waits until its fifo is closed by who writes to it; then says how much it read in four seconds.
 COMPETE: Final = """
@@ -33,8 +23,6 @@ while time.monotonic() < end:
     turn += 1
 print(turn)
 """
-COST_MODEL: Final = "rbps=8388608 rseqiops=2000 rrandiops=2000 wbps=8388608 wseqiops=2000 wrandiops=2000"
-COST_QUALITY: Final = "rpct=0 rlat=0 wpct=0 wlat=0 min=100.00 max=100.00"
 
 
 @pytest.mark.parametrize(
@@ -57,25 +45,16 @@ def test_a_rate_is_kept(
     assert str(rate) in only_report(command).limits["io.max"]
 
 
-def test_with_bfq_the_heavier_bot_reads_more(home: Path, tmp_path: Path, scratch_disk: Path) -> None:
-    with setting(Path(f"/sys/block/{scratch_disk.name}/queue/scheduler"), "bfq", "none"):
+@pytest.mark.parametrize(
+    ("how", "holds"),
+    [("bfq", "io.bfq.weight"), pytest.param("io.cost", "io.weight", marks=pytest.mark.full)],
+)
+def test_the_heavier_bot_reads_more(
+    home: Path, tmp_path: Path, scratch_disk: Path, how: str, holds: str
+) -> None:
+    with sharing(how, scratch_disk):
         light, heavy, file = _competed(home, tmp_path, scratch_disk)
-    assert file == "io.bfq.weight"
-    assert heavy > 1.3 * light
-
-
-@pytest.mark.full
-def test_with_io_cost_the_heavier_bot_reads_more(home: Path, tmp_path: Path, scratch_disk: Path) -> None:
-    number = device(scratch_disk)
-    model = setting(
-        HIERARCHY / "io.cost.model", f"{number} ctrl=user model=linear {COST_MODEL}", f"{number} ctrl=auto"
-    )
-    quality = setting(
-        HIERARCHY / "io.cost.qos", f"{number} enable=1 ctrl=user {COST_QUALITY}", f"{number} enable=0"
-    )
-    with model, quality:
-        light, heavy, file = _competed(home, tmp_path, scratch_disk)
-    assert file == "io.weight"
+    assert file == holds
     assert heavy > 1.3 * light
 
 
