@@ -302,6 +302,16 @@ def test_a_stop_in_the_middle_of_a_ladder(unit: Unit) -> None:
     assert sorted(path.name for path in unit.directory.iterdir() if path.is_dir()) == []
 
 
+def test_a_stop_goes_on_when_the_process_that_does_it_is_killed(unit: Unit) -> None:
+    unit.detach("deaf", *DEAF)
+    with unit.running("host", "stop", "--grace", "2") as stop:
+        until(lambda: state_of(unit, "deaf"))
+        unit.kill("host")
+        assert stop.wait(SOON_S) == 0
+    assert unit.reports()["deaf"].reason == "killed-after-grace"
+    assert (unit.slices(), unit.processes()) == ([], {})
+
+
 def test_a_stop_after_both_were_killed_reports_all_the_same(unit: Unit) -> None:
     unit.detach("one", *FOREVER)
     unit.kill("host", "keeper")

@@ -29,6 +29,8 @@ _CONTROL: Final = "/.control"
 """Where systemd runs ExecReload= and ExecStop= of a delegated unit."""
 _GRACE: Final = "180s"
 _ENDS_S: Final = 10.0
+_HEIRS: Final = 3
+"""As many as the keeper starts for one that is killed again and again."""
 
 _EPILOG: Final = """\
 start puts the keeper of bots and the process that commands it into the unit, and takes over bots that an earlier one
@@ -112,12 +114,7 @@ def _stop(grace: float) -> int:
     unit = find_unit()
     if unit is None:
         return 0
-    wire = connect(unit)
-    try:
-        wire.send({"do": "stop", "grace": grace})
-        left = answer(wire, stop_within(grace))["left"]
-    finally:
-        wire.close()
+    left = _left_by_stop(unit, grace)
     _wait_empty(unit)
     if left:
         complain(
@@ -129,6 +126,27 @@ def _stop(grace: float) -> int:
             )
         )
     return int(bool(left))
+
+
+def _left_by_stop(unit: Unit, grace: float) -> list[str]:
+    """Has it stopped, and says which slices are left. When the process that does it is killed, its heir goes on, which
+    knows nothing of the stop: it is told anew, with what is left of the grace periods.
+    """
+    begun = time.monotonic()
+    for last in (False,) * _HEIRS + (True,):
+        gone = time.monotonic() - begun
+        with contextlib.closing(connect(unit)) as wire:
+            try:
+                wire.send({"do": "stop", "grace": max(0.0, grace - gone)})
+                left: list[str] = answer(wire, max(0.0, stop_within(grace) - gone))["left"]
+            except (HomeError, OSError) as e:
+                if last or (isinstance(e, HomeError) and not wire.ended):
+                    raise
+            else:
+                return left
+        if find_unit() is None:
+            break  # it had stopped, and could tell nobody any more
+    return unit.home.slices()
 
 
 def _wait_empty(unit: Unit) -> None:
