@@ -88,11 +88,14 @@ class Starter:
 
         With ``detach`` the bot outlives this process and this starter's end; it needs the bots unit (HomeError).
 
-        Raises ConfigError (work directory, python), BotCodeError (download), HomeError, ResourcesError,
+        Raises ConfigError (URL, work directory, python, resources of a wrong type), BotCodeError (download),
+        HomeError, ResourcesError,
         UnenforceableError, CgroupError, StartError (fork, exec, …), StateError (no place for reports).
         Nothing is left of a failed start.
         """
         self._engine.check_open(detach=detach)
+        bot_code.check(self._url, config.bot_id)
+        resources = _resources(config)
         work = workplace.checked(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
@@ -105,13 +108,13 @@ class Starter:
             null = undo.enter_context(open(os.devnull, "rb")).fileno()
             _remove_stale(f"{work}.drain")
             argv = [python, program, "start_bot"]
-            launch = self._launch(config, work, detach=detach)
+            launch = self._launch(config, resources, work, detach=detach)
             return self._engine.start(launch, argv, env, cwd=work, stdio=(null, log, log))
 
-    def _launch(self, config: Config, work: str, *, detach: bool) -> Launch:
+    def _launch(self, config: Config, resources: LinuxResources | None, work: str, *, detach: bool) -> Launch:
         return Launch(
             bot_id=config.bot_id,
-            resources=_resources(config),
+            resources=resources,
             bandwidth=config.bandwidth,
             on_unenforceable=config.on_unenforceable or default_policy(),
             lenient=config.lenient,

@@ -44,3 +44,20 @@ def test_a_python_that_is_not_there_is_told_before_anything_is_downloaded(work: 
     with pytest.raises(ConfigError, match="no-such-python"):
         starter.start(config(work, python_version="no-such-python", env={"PATH": "/bin"}))
     assert os.listdir(work) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "told"),
+    [
+        ("swarming.example.com", {}, "URL"),
+        ("https://", {}, "URL"),
+        ("http://127.0.0.1:9", {"resources": {"pids": {"limit": 5}}}, "LinuxResources"),
+    ],
+)
+def test_what_can_be_seen_at_once_is_refused_before_anything_is_made(
+    work: Path, url: str, more: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Starter(url, cache_directory=work / "cache").start(config(work, **more))
+    assert sorted(os.listdir(work.parent)) == ["home", "w"]  # not even the log
+    assert os.listdir(work) == []

@@ -5,7 +5,7 @@ starts.
 directory.
 """
 
-from swarmcg.bot_code.attempts import Limits, fetch
+from swarmcg.bot_code.attempts import Limits, check, fetch
 from swarmcg.bot_code.cache import install
 
-__all__ = ["Limits", "fetch", "install"]
+__all__ = ["Limits", "check", "fetch", "install"]

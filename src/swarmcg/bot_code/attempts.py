@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from swarmcg.bot_code.download import Session
 
-__all__ = ["Limits", "fetch"]
+__all__ = ["Limits", "check", "fetch"]
 
 _MOST_REDIRECTS: Final = 10
 
@@ -62,6 +62,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def _chance() -> float:
     """A number from 0 to 1, by chance; the module random takes 10 ms to load."""
     return int.from_bytes(os.urandom(2)) / 0xFFFF
+
+
+def check(url: str, bot_id: str) -> None:
+    """Raises ConfigError for what :func:`fetch` would refuse before it asks anybody: an unusable URL."""
+    from swarmcg.bot_code.download import entry_address  # noqa: PLC0415  urllib: 30 ms
+
+    entry_address(url, bot_id)
 
 
 def fetch(

@@ -35,7 +35,7 @@ signals to this process:
 
 With --detach the bot outlives this command: 'swarmcg clean --yes --detached BOT_ID' ends it.
 
-exit status: the bot's own, 128+n after signal n, 125 when we fail, 2 when we were called wrongly.
+exit status: the bot's own, 128+n after signal n, 125 when swarmcg fails, 2 when the call makes no sense.
 
 example:
   swarmcg bot --swarming-url https://swarming.example.com --work-dir /b/s -m 4g --report report.json bot-17"""

@@ -45,7 +45,7 @@ or keeper still works is never touched, except that --detached ends bots of the 
 ends all grace periods at once.
 Packet rules of slices that are gone altogether are listed and removed as well, in this network namespace.
 
-exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when we fail,
+exit status: without --yes 0 when there is none, else 1; with --yes 0 when all are gone, else 1; 2 when swarmcg fails,
 when a home that was named is not there, and when a bot that was named does not run detached (the others are ended).
 
 examples:
@@ -126,7 +126,11 @@ def _in_foreground(wanted: str) -> bool:
 
 def _parser() -> Parser:
     parser = Parser("swarmcg clean", "Lists slices that nobody owns any more, and ends them.", _EPILOG)
-    parser.add_argument("--yes", action="store_true", help="end them: SIGTERM, the grace period, the kill")
+    parser.add_argument(
+        "--yes",
+        action="store_true",
+        help="end them by the stop ladder: SIGTERM to every process, the grace period, then the kill",
+    )
     parser.add_argument(
         "--grace", metavar="TIME", help="the grace period, as in 90s (default: each slice's own)"
     )

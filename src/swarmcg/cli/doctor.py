@@ -26,7 +26,7 @@ promise would be broken, warn where they can and something is lacking.
 --self-test starts canaries in slices of their own, as a bot would be: they fork, daemonize, eat memory, ignore
 SIGTERM. It proves within 20 seconds that limits and kill work on this very host, and leaves nothing.
 
-exit status: 0 when no check fails, else 1; 2 when we were called wrongly.
+exit status: 0 when no check fails, else 1; 2 when the call makes no sense.
 
 examples:
   swarmcg doctor

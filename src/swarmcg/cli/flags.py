@@ -43,7 +43,9 @@ _SCALARS: Final[Mapping[str, _Flag]] = {
     "--memory": _Flag(
         "memory", "limit", sizes.memory_or_unlimited, "SIZE", "memory limit, as in 512m or 25%%"
     ),
-    "--memory-reservation": _Flag("memory", "reservation", sizes.memory, "SIZE", "memory that is protected"),
+    "--memory-reservation": _Flag(
+        "memory", "reservation", sizes.memory, "SIZE", "memory that is kept from reclaim"
+    ),
     "--memory-swap": _Flag(
         "memory",
         "swap",
@@ -51,7 +53,9 @@ _SCALARS: Final[Mapping[str, _Flag]] = {
         "SIZE",
         "memory and swap together; -1 or max: without limit",
     ),
-    "--memory-swappiness": _Flag("memory", "swappiness", sizes.whole, "N", "0 to 100 (version 1 only)"),
+    "--memory-swappiness": _Flag(
+        "memory", "swappiness", sizes.whole, "N", "0 to 100 (cgroup version 1 only; always refused here)"
+    ),
     "--blkio-weight": _Flag("block_io", "weight", sizes.whole, "N", "share of disk time, 10 to 1000"),
     "--pids-limit": _Flag(
         "pids", "limit", sizes.whole_or_unlimited, "N", "most tasks; 0, -1 or max: without limit"
@@ -112,7 +116,9 @@ def add_limits(parser: Parser) -> None:
     for name, flag in _SCALARS.items():
         names = ("-m", name) if name == "--memory" else (name,)
         group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
-    group.add_argument("--oom-kill-disable", action="store_true", help="(version 1 only)")
+    group.add_argument(
+        "--oom-kill-disable", action="store_true", help="(cgroup version 1 only; always refused here)"
+    )
     for name, flag in _LISTS.items():
         group.add_argument(name, dest=name, metavar=flag.metavar, action="append", default=[], help=flag.help)
     for name, (_, metavar, text) in _NODES.items():

@@ -34,9 +34,11 @@ _HEIRS: Final = 3
 
 _EPILOG: Final = """\
 start puts the keeper of bots and the process that commands it into the unit, and takes over bots that an earlier one
-left; harmless where both are. stop ends every bot of the unit by the stop ladder, then both processes.
+left; harmless where both are. stop ends every bot of the unit by the stop ladder (SIGTERM to every process,
+the grace period, then the kill), then both processes.
 
-exit status: 0; 1 when we fail, or when processes are left that cannot be killed; 2 when we were called wrongly.
+exit status: 0; 1 when swarmcg fails, or when processes are left that cannot be killed; 2 when the call makes no
+sense.
 
 examples:
   systemctl start swarmcg-bots

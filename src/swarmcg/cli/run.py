@@ -28,7 +28,7 @@ _NOT_FOUND: Final = 127
 _LONGEST_NAME: Final = 25  # characters, so that the id stays readable and short of its bound
 
 _EPILOG: Final = """\
-Terminal, standard streams, environment and directory are the command's, as if it had been called without us.
+Terminal, standard streams, environment and directory are the command's, as if swarmcg were not there.
 Ctrl-C is left to it. SIGTERM, SIGHUP, and a SIGINT that kill(2) sent, end it: SIGTERM to every process in the
 slice, then, when the grace period is over, the kill. A second signal ends the grace period at once.
 What the command leaves behind when it ends is killed.
@@ -36,7 +36,7 @@ What the command leaves behind when it ends is killed.
 With --detach it has a session of its own and no input; what it says goes to the journal (journalctl -t ID). What
 was started is printed, and 'swarmcg clean --yes --detached ID' ends it.
 
-exit status: the command's own, 128+n after signal n, 125 when we fail, 126 when the command cannot be executed,
+exit status: the command's own, 128+n after signal n, 125 when swarmcg fails, 126 when the command cannot be executed,
 127 when it is not found.
 
 examples:

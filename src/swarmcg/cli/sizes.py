@@ -82,7 +82,12 @@ def grace(flag: str, text: str) -> float:
     """Seconds, from ``180``, ``90s``, ``3m`` or ``1h``."""
     found = _TIME.fullmatch(text) if len(text) <= sizes.MOST_DIGITS else None
     if found is None:
-        raise _wrong(flag, text, "it is no time", "Give seconds, or a number with s, m or h: 180, 90s, 3m.")
+        raise _wrong(
+            flag,
+            text,
+            "it is not a length of time",
+            "Give seconds, or a number with s, m or h: 180, 90s, 3m.",
+        )
     try:
         return check_grace(float(Decimal(found[1]) * _SECONDS[found[2] or "s"]))
     except ConfigError as e:

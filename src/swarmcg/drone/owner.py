@@ -31,6 +31,7 @@ if sys.platform == "linux":
 
         def __init__(self, directory: str) -> None:
             self.name, self._fd = self._made(directory)
+            self._path: Final = _file(directory, self.name)
 
         def _made(self, directory: str) -> tuple[str, int]:
             while True:
@@ -51,6 +52,10 @@ if sys.platform == "linux":
         def close(self) -> None:
             """Gives up what it owned, to whoever sweeps next."""
             if self._fd >= 0:
+                with contextlib.suppress(
+                    OSError
+                ):  # a starter without a file counts as dead, as one without its lock
+                    os.unlink(self._path)
                 os.close(self._fd)
                 self._fd = -1
 

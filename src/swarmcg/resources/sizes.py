@@ -46,7 +46,7 @@ def size(text: str) -> int:
     """Bytes, as docker reads them: units of 1024, in either case, a fraction of a byte cut off."""
     found = _SIZE.fullmatch(text) if len(text) <= MOST_DIGITS else None
     if found is None:
-        why = "no percentage is possible here" if text.endswith("%") else "it is no size"
+        why = "no percentage is possible here" if text.endswith("%") else "it is not a size in bytes"
         raise UnreadableError(why, "Give bytes, or a number with a unit: 512m, 1.5g, 64k.")
     factor = 1024 ** _POWERS.index((found[2] or "b").lower())
     return int(Decimal(found[1]) * factor)

@@ -23,6 +23,7 @@ __all__ = ["main"]
 
 _TIMEOUT_S: Final = 30.0
 _WAIT_S: Final = 10.0
+_TOLD: Final = {"terminate": "end", "restart": "restart", "reboot": "reboot its host"}
 _EPILOG: Final = """\
 while it runs, from another terminal:
   --at URL list [--json]           bots and tasks, with their states and output
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _order(asked)
     except (OSError, ValueError) as e:
-        print(f"server: {_explained(e)}", file=sys.stderr)
+        print(f"server: {_explained(e, asked.at)}", file=sys.stderr)
         return 1
 
 
@@ -91,13 +92,19 @@ def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     task.add_argument(
         "--wait", action="store_true", help="print its output when it has ended; exit as it did"
     )
-    task.add_argument(
-        "--manifest", type=json.loads, default={}, metavar="JSON", help="fields of the manifest"
-    )
+    task.add_argument("--manifest", type=_manifest, default={}, metavar="JSON", help="fields of the manifest")
     verbs.add_parser("cancel").add_argument("task", metavar="TASK")
     for verb in ("terminate", "restart", "reboot"):
         verbs.add_parser(verb).add_argument("bot", metavar="BOT")
     verbs.add_parser("update").add_argument("package", metavar="VERSION[=FILE]")
+
+
+def _manifest(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        why = f"{text!r} is not JSON ({e}); give an object, as in '{{\"grace_period\": 5}}'"
+        raise argparse.ArgumentTypeError(why) from e
 
 
 def _package(text: str) -> tuple[str, bytes]:
@@ -168,12 +175,15 @@ def _order(asked: argparse.Namespace) -> int:
         return _followed(asked.at, task) if asked.wait else _said(task["task"])
     elif verb == "cancel":
         _ask(asked.at, verb, task=asked.task)
+        return _said(f"told the bot of task {asked.task} to stop it at its next update")
     elif verb == "update":
         version, equals, path = asked.package.partition("=")
         packed = {"zip": base64.b64encode(_read(path)).decode()} if equals else {}
         _ask(asked.at, verb, version=version, **packed)
+        return _said(f"version {version} is live: the bots update themselves at their next poll")
     else:
         _ask(asked.at, verb, bot=asked.bot)
+        return _said(f"told {asked.bot} to {_TOLD[verb]} at its next poll")
     return 0
 
 
@@ -207,11 +217,20 @@ def _ask(url: str, verb: str, **body: Any) -> dict[str, Any]:
         return found
 
 
-def _explained(error: OSError | ValueError) -> str:
+def _explained(error: OSError | ValueError, url: str) -> str:
     if isinstance(error, urllib.error.HTTPError):
         with contextlib.suppress(ValueError, LookupError, OSError), error:
             return str(json.load(error)["error"])
-    return str(error)
+    if isinstance(error, urllib.error.HTTPError):
+        return f"{url} answers {error.code} {error.reason}: it is no server of swarmcg.testing"
+    if isinstance(error, urllib.error.URLError):
+        why = error.reason.strerror if isinstance(error.reason, OSError) else error.reason
+        return f"{url} cannot be reached: {why}"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{url} does not answer with JSON: it is no server of swarmcg.testing"
+    return f"{url}: {error}" if isinstance(error, OSError) else str(error)
 
 
 def _listing(found: Mapping[str, Any]) -> str:

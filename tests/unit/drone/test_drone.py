@@ -434,6 +434,16 @@ def test_dead_starters_files_are_swept_and_living_ones_kept(drone: Drone) -> Non
     assert len([n for n in os.listdir(drone.records.directory) if n.endswith(".owner")]) == 1
 
 
+def test_a_closed_starter_leaves_no_file_and_its_record_to_the_others(drone: Drone) -> None:
+    starter = drone.starter()
+    starter.start("bot")
+    (record,) = drone.records.below(str(drone.directory))
+    assert is_alive(drone.records.directory, record.owner)
+    starter.close()
+    assert [n for n in os.listdir(drone.records.directory) if n.endswith(".owner")] == []
+    assert not is_alive(drone.records.directory, record.owner)
+
+
 def test_a_starter_counts_as_living_while_that_cannot_be_found_out(drone: Drone) -> None:
     drone.starter().start("bot")
     (record,) = drone.records.below(str(drone.directory))

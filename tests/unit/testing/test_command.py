@@ -132,11 +132,21 @@ def test_a_task_that_did_not_complete_is_waited_for_too(
     assert capsys.readouterr().err == "server: CANCELED\n"
 
 
-@pytest.mark.parametrize(("verb", "cmd"), [("restart", "bot_restart"), ("reboot", "host_reboot")])
-def test_a_bot_is_told_to_restart(server: SwarmingServer, verb: str, cmd: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "cmd", "said"),
+    [
+        ("terminate", "terminate", "told b to end at its next poll\n"),
+        ("restart", "bot_restart", "told b to restart at its next poll\n"),
+        ("reboot", "host_reboot", "told b to reboot its host at its next poll\n"),
+    ],
+)
+def test_a_bot_is_told_what_to_do_and_that_is_said(
+    server: SwarmingServer, capsys: pytest.CaptureFixture[str], verb: str, cmd: str, said: str
+) -> None:
     who = {"dimensions": {"id": ["b"]}}
     server._board.handshake(who)
     assert main(["--at", server.url, verb, "b"]) == 0
+    assert capsys.readouterr().out == said
     assert server._board.poll(who)["cmd"] == cmd
 
 
@@ -173,7 +183,7 @@ def test_hooks_are_read_from_a_file(tmp_path: Path) -> None:
         (["cancel", "nothing"], "server: there is no task 'nothing'"),
         (["terminate", "nobody"], "server: there is no bot 'nobody'"),
         (["update", "9"], "server: there is no package of version '9'"),
-        (["update", "9=/no/such/file"], "No such file"),
+        (["update", "9=/no/such/file"], "server: /no/such/file: No such file or directory"),
         (["task", "true", "--manifest", "[]"], "server: the body makes no sense"),
     ],
 )
@@ -189,7 +199,9 @@ def test_what_cannot_be_is_one_line(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "ftp://127.0.0.1"])
 def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str], url: str) -> None:
     assert main(["--at", url, "list"]) == 1
-    assert capsys.readouterr().err.count("\n") == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"server: {url} ")
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -202,7 +214,7 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
         (["--bot-config", "/no/such/file"], "No such file"),
         (["--port", "99999"], "99999"),
         (["--host", "203.0.113.1"], "203.0.113.1"),
-        (["--at", "http://h", "task", "true", "--manifest", "{"], "--manifest"),
+        (["--at", "http://h", "task", "true", "--manifest", "{"], "--manifest: '{' is not JSON"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(

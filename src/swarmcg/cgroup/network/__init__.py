@@ -117,7 +117,10 @@ def orphans(*, end: bool) -> list[str]:
     Who may not look at the packet filter, or has none, finds nothing.
     """
     try:
-        with _kernel("The packet rules of lost slices could not be removed", None) as (tables, shaper):
+        with _kernel("The packet rules of lost slices could not be removed", None, change=end) as (
+            tables,
+            shaper,
+        ):
             lost, classes = _lost(tables, shaper)
             if end:
                 _end(tables, shaper)
@@ -163,28 +166,34 @@ def _end(tables: "Tables", shaper: "Shaper") -> None:
 
 
 @contextlib.contextmanager
-def _kernel(what: str, path: str | None) -> Iterator[tuple["Tables", "Shaper"]]:
-    """The kernel's packet filter and traffic control, for one caller at a time."""
+def _kernel(what: str, path: str | None, *, change: bool = True) -> Iterator[tuple["Tables", "Shaper"]]:
+    """The kernel's packet filter and traffic control, for one caller at a time. Who is not to ``change`` anything makes
+    no lock either.
+    """
     from swarmcg.cgroup.network.nft import Tables  # noqa: PLC0415  pyroute2 is slow to import
     from swarmcg.cgroup.network.refusal import network_errors  # noqa: PLC0415
     from swarmcg.cgroup.network.shaping import Shaper  # noqa: PLC0415
 
     with network_errors(what, path), Tables() as tables:
         tables.labels()  # refuses who may not do anything here, before there is a lock to be made
-        with _locked(), Shaper() as shaper:
+        with _locked(make=change), Shaper() as shaper:
             yield tables, shaper
 
 
 @contextlib.contextmanager
-def _locked() -> Iterator[None]:
+def _locked(*, make: bool) -> Iterator[None]:
     """The lock of everybody who changes classes of ours; waits for it at most as long as :func:`hold` does.
 
     It is a file that nobody else may open: a lock on one that every program can open (a namespace's, say)
-    could be held by a bot.
+    could be held by a bot. Where it is not there and not to be made, nobody changes anything, and nothing is locked.
     """
     directory = places().runtime
     try:
-        os.makedirs(directory, mode=0o755, exist_ok=True)
+        if make:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+        elif not os.path.lexists(f"{directory}/{_LOCK}"):
+            yield
+            return
         fd = os.open(f"{directory}/{_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as e:
         raise NetworkError(
