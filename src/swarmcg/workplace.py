@@ -35,7 +35,7 @@ def checked(config: Config) -> str:
             value=size,
             cause=f"it has {size} bytes of at most {config.work_directory_limit}, "
             "since the bot makes Unix sockets in it, whose paths end at 104 bytes",
-            remedy="Use a shorter path, or raise work_directory_limit.",
+            remedy="Use a shorter path; in the library, Config(work_directory_limit=…) allows a longer one.",
         )
     if not os.path.isdir(path):
         raise ConfigError(

@@ -24,6 +24,9 @@ def server() -> Iterator[SwarmingServer]:
         yield server
 
 
+TERMINATING = "swarmcg: terminating: at most 180 s; a second signal kills at once"
+
+
 @pytest.fixture
 def words(server: SwarmingServer) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="bot") as work:  # a bot's path must be shorter than pytest's
@@ -35,8 +38,8 @@ def words(server: SwarmingServer) -> Iterator[list[str]]:
     "asked",
     [
         (signal.SIGUSR1, "swarmcg: draining", "exited"),
-        (signal.SIGTERM, "swarmcg: terminating", "terminated"),
-        (signal.SIGINT, "swarmcg: terminating", "terminated"),
+        (signal.SIGTERM, TERMINATING, "terminated"),
+        (signal.SIGINT, TERMINATING, "terminated"),
     ],
 )
 def test_a_bot_ends_as_its_operator_asks(
@@ -50,6 +53,7 @@ def test_a_bot_ends_as_its_operator_asks(
     task = server.give_task(["echo", "done"])
     report = tmp_path / "report.json"
     with swarmcg.running("bot", "--report", str(report), *words) as process:
+        assert line(process.stderr).startswith(f"swarmcg: downloading {server.url}/bot_code?")
         assert line(process.stderr).startswith("swarmcg: started bot-1: pid ")
         assert task.wait(SOON_S) == "COMPLETED"
         process.send_signal(number)

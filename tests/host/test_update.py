@@ -69,16 +69,41 @@ def test_bots_are_found_by_id_and_incarnation_whoever_started_them(engine: Engin
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [depth(bot.slice) for bot in (one, *twins)] == ["7", "max", "7"]
     done = swarmcg("set", "twin", *wanted)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "2 bots run under this id" in done.stderr
-    assert all(bot.incarnation in done.stderr for bot in twins)
+    assert all(f"incarnation {bot.incarnation}: pid {bot.pid} since 2" in done.stderr for bot in twins)
+    assert all(f"slice {bot.slice}" in done.stderr for bot in twins)
     done = swarmcg("set", "twin2", *wanted)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Bot One/ä, twin" in done.stderr
     done = swarmcg("explain", "--against", twins[0].incarnation, "--json", *wanted)
     (row,) = json.loads(done.stdout)
     assert (row["file"], row["now"], row["then"]) == ("cgroup.max.depth", "max", "7")
     assert depth(twins[0].slice) == "max"
+
+
+def test_the_device_rules_in_force_are_shown_beside_the_new_ones(engine: Engine, swarmcg: Command) -> None:
+    engine.start("sleep", "1000", bot_id="b")
+    assert swarmcg("set", "b", "--device-cgroup-rule", "c 1:5 r").returncode == 0
+    done = swarmcg("explain", "--against", "b", "--json", "--device-cgroup-rule", "c 1:3 r")
+    (row,) = json.loads(done.stdout)
+    assert "c 1:5 r" in row["now"]
+    assert "c 1:3 r" in row["then"]
+
+
+def test_what_changes_nothing_says_so(engine: Engine, swarmcg: Command) -> None:
+    engine.start("sleep", "1000", bot_id="b")
+    done = swarmcg("explain", "--against", "b")
+    assert (done.returncode, done.stdout) == (0, "Nothing is asked for: nothing would change.\n")
+
+
+def test_what_is_not_in_force_is_said_by_the_command(engine: Engine, swarmcg: Command) -> None:
+    engine.start("sleep", "1000", bot_id="b")
+    done = swarmcg("set", "b", "--oom-kill-disable", "--on-unenforceable=report")
+    assert done.returncode == 0
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("swarmcg: ")
+    assert "memory.disableOOMKiller is not in force" in told
 
 
 def test_several_bots_change_together_or_not_at_all(engine: Engine, swarmcg: Command) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from swarmcg.resources import LinuxResources
+from tests.host.command import Command
 from tests.host.engine import SOON_S, Engine, facts, until
 
 # The installation's own interpreter: while coverage is measured, sys.executable is a script that brings coverage along,
@@ -63,6 +64,25 @@ def test_a_child_over_the_limit_and_a_main_process_killed_by_hand(engine: Engine
     report = bot.wait(SOON_S)
     assert (report.reason, report.reason_evidence, report.signal) == ("signaled", "none", signal.SIGKILL)
     assert report.oom_kills == 1
+
+
+def test_the_command_line_tells_what_status_137_does_not(home: Path, tmp_path: Path) -> None:
+    limits = ("-m", "24m", "--memory-swap", "24m")
+    done = Command(home, tmp_path)("run", *limits, "--", PYTHON, "-I", "-S", "-c", EAT)
+    assert done.returncode == 137
+    assert done.stderr == f"swarmcg: memory limit {24 * MB}: killed for want of memory (oom-own-limit)\n"
+
+
+def test_a_limit_in_which_no_program_can_start_is_named(home: Path, tmp_path: Path) -> None:
+    done = Command(home, tmp_path)("run", "-m", "1k", "--", "true")
+    what, why, cure = done.stderr.splitlines()
+    assert done.returncode == 125
+    assert what == (
+        "swarmcg: The command could not be started: it was killed before its program was executed (true)"
+    )
+    assert why == "memory.max 0 is too small to start a program"
+    assert "-m 1m" in cure
+    assert [path for path in home.iterdir() if path.is_dir()] == []
 
 
 def test_a_kill_from_outside(engine: Engine) -> None:

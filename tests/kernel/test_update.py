@@ -316,9 +316,9 @@ def test_a_bot_is_changed_from_another_process(engine: Engine, home: Path, tmp_p
     assert "cpu.period" not in rows
     for words, status, what in (
         (["one"], 2, "Nothing is to be changed"),
-        (["three", "-m", "1g"], 1, "No bot of this id runs here"),
+        (["three", "-m", "1g"], 2, "No bot of this id runs here"),
         (["one", "-m", "12x"], 2, "--memory cannot be used"),
-        (["one", "two", "--resources", "/dev/null"], 1, "not valid JSON"),
+        (["one", "two", "--resources", "/dev/null"], 2, "not valid JSON"),
     ):
         done = swarmcg("set", *words)
         assert (done.returncode, what in done.stderr) == (status, True)

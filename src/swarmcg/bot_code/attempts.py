@@ -1,5 +1,6 @@
 """How the code of a bot is got: from the cache or the server, in bounded attempts."""
 
+import logging
 import os
 import re
 import time
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from swarmcg.bot_code.download import Session
 
 __all__ = ["Limits", "check", "fetch"]
+
+_LOG: Final = logging.getLogger("swarmcg.bot_code")
 
 _MOST_REDIRECTS: Final = 10
 
@@ -112,6 +115,7 @@ def fetch(
     deadline = Deadline(clock() + limits.total, clock)
     session = Session(address, bot_id, opener, deadline, limits)
     attempt = 1
+    _LOG.info("downloading %s", address)
     while True:
         try:
             return _obtain(address, session, cache)
@@ -119,6 +123,13 @@ def fetch(
             pause = min(limits.longest_wait, limits.first_wait * 2.0 ** (attempt - 1)) * (1 + chance()) / 2
             if attempt >= limits.attempts or deadline.left() <= pause:
                 raise _after(attempt, e.error) from e.__cause__
+            _LOG.info(
+                "attempt %d of %d failed, the next is in %.1f s: %s",
+                attempt,
+                limits.attempts,
+                pause,
+                e.error.reason,
+            )
         wait(pause)
         attempt += 1
 

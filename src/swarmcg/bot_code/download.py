@@ -55,7 +55,8 @@ def entry_address(url: object, bot_id: str) -> str:
             "The URL of the Swarming server is unusable",
             value=url,
             cause=fault,
-            remedy="Give it as in https://swarming.example.com; authentication belongs into the opener.",
+            remedy="Give it as in https://swarming.example.com, without a user; "
+            "in the library, an opener of your own can authenticate.",
         )
     return f"{str(url).rstrip('/')}/bot_code?bot_id={urllib.parse.quote(bot_id, safe='')}"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -63,6 +64,17 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     bot_id: str
     incarnation: str
+    pid: int | None = None
+    started: float | None = None
+
+    def __str__(self) -> str:
+        pid = "" if self.pid is None else f" pid {self.pid}"
+        at = (
+            ""
+            if self.started is None
+            else time.strftime(" since %Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started))
+        )
+        return f"incarnation {self.incarnation}:{pid}{at}, slice {self.path}"
 
 
 class _Intent(msgspec.Struct, frozen=True):
@@ -70,6 +82,13 @@ class _Intent(msgspec.Struct, frozen=True):
 
     bot_id: str
     incarnation: str
+
+
+class _Running(msgspec.Struct, frozen=True):
+    """The part of what the keeper noted that tells of the main process."""
+
+    pid: int
+    at: float
 
 
 def tenants(homes: Iterable[Home]) -> list[Tenant]:
@@ -81,11 +100,16 @@ def tenants(homes: Iterable[Home]) -> list[Tenant]:
 def _tenant(path: str) -> Tenant | None:
     try:
         intent = msgspec.convert(recall(path, "intent"), _Intent)
-        started = recall(path, "running") is not None
+        running = recall(path, "running")
     except (FileNotFoundError, msgspec.ValidationError):
         return None  # it went meanwhile, or tells nothing of itself
-    if not started:
+    if running is None:
         return None  # its limits are still being put in force
+    with contextlib.suppress(msgspec.ValidationError):
+        main = msgspec.convert(running, _Running)
+        return Tenant(
+            path=path, bot_id=intent.bot_id, incarnation=intent.incarnation, pid=main.pid, started=main.at
+        )
     return Tenant(path=path, bot_id=intent.bot_id, incarnation=intent.incarnation)
 
 
@@ -99,7 +123,7 @@ def find(homes: Sequence[Home], wanted: str) -> Tenant:
         raise ConfigError(
             f"{len(found)} bots run under this id",
             value=wanted,
-            cause="incarnations: " + ", ".join(tenant.incarnation for tenant in found),
+            cause="; ".join(map(str, found)),
             remedy="Name one of them by its incarnation.",
         )
     ids = sorted({tenant.bot_id for tenant in running})

@@ -69,6 +69,12 @@ class OomWatch:
             return Oom(self._whose(None, memcg=True), "counter")
         return None
 
+    def starved(self) -> Reason | None:
+        """Whose limit was hit when something was killed for want of memory here; None when nothing was. For a slice in
+        which one process alone has lived.
+        """
+        return self._whose(None, memcg=True) if self._kills() else None
+
     def _kills(self) -> int:
         events = self._slice.files.look("memory_events") or {}
         return int(events.get("oom_kill", 0))

@@ -85,6 +85,11 @@ class SliceUpdate:
         check(asked, made, now)
         return made, now
 
+    def rules(self) -> dict[str, str]:
+        """The rules for devices and packets that are in force, by field: what is in no file."""
+        devices = {} if self._devices is None else {DEVICES: str(self._devices)}
+        return {**devices, **({} if self._packets is None else self._packets.limits)}
+
     def weigh(self, asked: LinuxResources, abilities: Abilities, policy: OnUnenforceable) -> None:
         """Decides what is to be written. Raises what forbids it; nothing is written yet."""
         self._plan, now = self.plan(asked, abilities)

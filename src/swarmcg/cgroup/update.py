@@ -61,13 +61,16 @@ def update(
 
 
 def preview(path: str, asked: LinuxResources) -> tuple[Plan, dict[str, str]]:
-    """The plan of an update, and what its files show now. Changes nothing, and waits for nobody.
+    """The plan of an update, and what its files show now, with the rules for devices and packets by their fields.
+    Changes nothing, and waits for nobody.
 
     Raises ResourcesError, and UpdateError when the slice has ended.
     """
     asked = asked.checked()
     with _visited(path) as member:
-        return member.plan(asked, *_abilities([member], asked))
+        member.look()
+        made, now = member.plan(asked, *_abilities([member], asked))
+        return made, {**now, **member.rules()}
 
 
 def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Abilities]:

@@ -1,6 +1,7 @@
 """``swarmcg bot``: one Swarming bot in a slice of its own, for as long as we stay in the foreground."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -12,13 +13,14 @@ from swarmcg.bot import Config, StartedBot
 from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
 from swarmcg.cli.orders import DRAIN, ENDING, say
 from swarmcg.cli.parser import Parser
+from swarmcg.cli.said import said
 from swarmcg.cli.tables import table
 from swarmcg.starter import Starter
 
 if sys.platform == "linux":
-    from swarmcg.cli.watch import Watch
+    from swarmcg.cli.watch import Watch, unenforced
 else:
-    from swarmcg.cli.plain import Watch
+    from swarmcg.cli.plain import Watch, unenforced
 
 __all__ = ["FAILURE", "USAGE", "main"]
 
@@ -52,12 +54,17 @@ def main(words: Sequence[str]) -> int:
     if asked.detach:
         detached.check_detach(asked.home)
         with starter:
-            detached.tell(starter.start(config, detach=True))
+            with said("swarmcg.bot_code", logging.INFO):
+                bot = starter.start(config, detach=True)
+            detached.tell(bot)
         return 0
     with starter:
-        bot = starter.start(config)
-        watch = Watch(bot)
+        with said("swarmcg.bot_code", logging.INFO):
+            bot = starter.start(config)
+        watch = Watch(bot, config.grace_interval)
         say(_started(bot))
+        if rows := unenforced(bot, config):
+            say(f"not in force: {', '.join(row.field for row in rows)}")
         report = watch.until_end()
     say(f"ended {bot.bot_id}: {report.reason}")
     table(("EXIT REPORT", ""), outcome.lines(report), sys.stdout)

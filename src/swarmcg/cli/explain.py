@@ -4,7 +4,7 @@ carried out.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -117,14 +117,14 @@ def _compare(asked: argparse.Namespace) -> None:
     differences = [_difference(row, now) for row in made.rows]
     if asked.json:
         _print_json(differences)
+    elif differences:
+        _tell(("FIELD", "FILE", "NOW", "THEN"), map(_compared_cells, differences), made.rows)
     else:
-        head = ("FIELD", "FILE", "NOW", "THEN", "ENFORCEABLE", "WHY")
-        table(head, map(_compared_cells, differences), sys.stdout)
-        _print_remedies(made.rows)
+        print("Nothing is asked for: nothing would change.")
 
 
 def _difference(row: Row, now: Mapping[str, str]) -> Difference:
-    shown = None if row.file is None else _now(row.file, row.value, now)
+    shown = now.get(row.field) if row.file is None else _now(row.file, row.value, now)
     return Difference(
         field=row.field,
         file=row.file,
@@ -144,8 +144,7 @@ def _now(file: str, value: str | None, now: Mapping[str, str]) -> str | None:
 
 
 def _compared_cells(found: Difference) -> tuple[str, ...]:
-    state = "yes" if found.enforceable else "no"
-    return found.field, found.file or "-", _line(found.now), _line(found.then), state, found.why
+    return found.field, found.file or "-", _line(found.now), _line(found.then)
 
 
 def _print_json(rows: object) -> None:
@@ -156,8 +155,25 @@ def _print(rows: Sequence[Row]) -> None:
     if not rows:
         print("Nothing is asked for: a slice without limits.")
         return
-    table(("FIELD", "FILE", "VALUE", "ENFORCEABLE", "WHY"), map(_cells, rows), sys.stdout)
-    _print_remedies(rows)
+    _tell(("FIELD", "FILE", "VALUE"), map(_cells, rows), rows)
+
+
+def _tell(head: Sequence[str], cells: Iterable[Sequence[str]], rows: Sequence[Row]) -> None:
+    """A row for each; what would help below them at a terminal, else as a column."""
+    people = sys.stdout is not None and sys.stdout.isatty()
+    tail = ("ENFORCEABLE", "WHY") if people else ("ENFORCEABLE", "WHY", "REMEDY")
+    table(
+        (*head, *tail),
+        ((*cell, *_state(row, people=people)) for cell, row in zip(cells, rows, strict=True)),
+        sys.stdout,
+    )
+    if people:
+        _print_remedies(rows)
+
+
+def _state(row: Row, *, people: bool) -> tuple[str, ...]:
+    state = ("yes" if row.enforceable else "no", row.why)
+    return state if people else (*state, row.remedy or "")
 
 
 def _print_remedies(rows: Sequence[Row]) -> None:
@@ -167,7 +183,7 @@ def _print_remedies(rows: Sequence[Row]) -> None:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    return row.field, row.file or "-", _line(row.value), "yes" if row.enforceable else "no", row.why
+    return row.field, row.file or "-", _line(row.value)
 
 
 def _line(value: str | None) -> str:

@@ -15,6 +15,7 @@ from swarmcg.journal import Journal
 from swarmcg.journald import speak
 from swarmcg.keeper.spawn import Order
 from swarmcg.places import places
+from swarmcg.supervisor.failures import KILLED
 from swarmcg.supervisor.guest import be_guest
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
@@ -89,7 +90,7 @@ class Foreground:
     def failed(self, bot: Incarnation, error: SwarmcgError) -> None:
         """See Listener."""
         del bot
-        killed = isinstance(error, StartError) and error.step == "killed before exec"
+        killed = isinstance(error, StartError) and error.step == KILLED
         self._error = SystemExit(128 + self._signal) if killed and self._signal else error
 
     def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:

@@ -25,6 +25,21 @@ VERBS: Final = {
     "clean": "list slices that nobody owns any more, and end them",
     "host": "start and stop what serves swarmcg-bots.service; for systemd",
 }
+_STOP: Final = (
+    "To stop a detached bot: swarmcg clean --yes --detached BOT_ID; another: SIGTERM to its swarmcg."
+)
+_START: Final = (
+    "To start a command: swarmcg run; a Swarming bot: swarmcg bot; --detach lets either outlive the call."
+)
+_MEANT: Final = {
+    "stop": _STOP,
+    "kill": _STOP,
+    "start": _START,
+    "restart": f"{_STOP} Then start it anew, with swarmcg run or swarmcg bot.",
+    "logs": "What swarmcg says of a bot: journalctl SWARMCG_BOT=BOT_ID; what it says if detached: journalctl -t BOT_ID",
+    "update": "To change the limits of a bot that runs: swarmcg set",
+}
+"""Verbs of other programs, and what they are called here."""
 _BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
 _ON_LINUX: Final[bool] = sys.platform == "linux"  # verbs that need it say so when they are imported
 _EXAMPLES: Final = """\
@@ -104,9 +119,18 @@ def _verb(words: list[str]) -> tuple[str, list[str]]:
         f"verbs:\n{listed}\n\n{_EXAMPLES}",
     )
     parser.add_argument("--version", action="version", version=f"swarmcg {__version__}")
-    parser.add_argument("verb", metavar="VERB", choices=VERBS, help="what to do; see below")
+    parser.add_argument("verb", metavar="VERB", nargs="?", help="what to do; see below")
     parser.rest("rest", "ARGUMENT")
     asked = parser.parse_args(words)
+    if asked.verb is None:
+        parser.print_help(sys.stderr)
+        sys.exit(2)
+    if asked.verb not in VERBS:
+        raise UsageError(
+            f"There is no verb {asked.verb!r}",
+            cause=f"the verbs are {', '.join(VERBS)}",
+            remedy=_MEANT.get(asked.verb, "'swarmcg --help' tells what each of them does."),
+        )
     return asked.verb, asked.rest
 
 

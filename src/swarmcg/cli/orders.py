@@ -18,8 +18,9 @@ DRAIN: Final[int | None] = getattr(signal, "SIGUSR1", None)  # Windows has none
 class Orders:
     """Carries them out: one drains, the others terminate, and again they end the grace period."""
 
-    def __init__(self, bot: StartedBot) -> None:
+    def __init__(self, bot: StartedBot, grace: float) -> None:
         self._bot: Final = bot
+        self._grace: Final = grace
         self._stopping = False
 
     def heed(self, number: int) -> None:
@@ -31,7 +32,7 @@ class Orders:
             say("terminating: the grace period is cut short")
             self._bot.terminate(0)
         else:
-            say("terminating")
+            say(f"terminating: at most {self._grace:g} s; a second signal kills at once")
             self._stopping = True
             self._bot.terminate()
 

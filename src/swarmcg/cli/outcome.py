@@ -5,7 +5,7 @@ from typing import Final
 
 from swarmcg.bot import ExitReport
 
-__all__ = ["OUR_FAILURE", "lines", "status"]
+__all__ = ["OUR_FAILURE", "lines", "status", "want_of_memory"]
 
 OUR_FAILURE: Final = 125
 """As docker has it, and env(1)."""
@@ -17,6 +17,15 @@ def status(report: ExitReport) -> int:
     if report.exit_code is not None:
         return report.exit_code
     return OUR_FAILURE if report.signal is None else 128 + report.signal
+
+
+def want_of_memory(report: ExitReport) -> str | None:
+    """What to say of a command that was killed for want of memory: its status 137 alone does not tell; else None."""
+    if not report.reason.startswith("oom-"):
+        return None
+    said = f"killed for want of memory ({report.reason})"
+    limit = report.limits.get("memory.max")
+    return f"memory limit {limit}: {said}" if report.reason == "oom-own-limit" and limit else said
 
 
 def lines(report: ExitReport) -> Iterator[tuple[str, str]]:

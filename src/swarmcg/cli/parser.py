@@ -27,10 +27,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError where argparse would print and exit."""
         raise UsageError(
-            f"{self.prog}: {message}",
+            f"{self._verb}{message}",
             cause="the command line could not be understood",
             remedy=f"'{self.prog} --help' lists what there is.",
         )
+
+    @property
+    def _verb(self) -> str:
+        """For the start of an error, before which "swarmcg: " stands already."""
+        verb = self.prog.removeprefix("swarmcg").strip()
+        return f"{verb}: " if verb else ""
 
     def rest(self, name: str, metavar: str, help_text: str = argparse.SUPPRESS) -> None:
         """Takes everything from the first word that is no flag of ours, be it a flag of somebody else's."""

@@ -6,24 +6,33 @@ from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Final
 
-from swarmcg.bot import ExitReport, StartedBot
+from swarmcg.bot import Config, ExitReport, Row, StartedBot
 from swarmcg.cli.orders import DRAIN, ENDING, Orders
+from swarmcg.elsewhere import limits
 from swarmcg.elsewhere.engine import Engine
 from swarmcg.errors import WaitTimeout
+from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
 
-__all__ = ["Watch", "run_command"]
+__all__ = ["Watch", "run_command", "unenforced"]
 
 _WAKE_S: Final = 0.5
 """Windows runs a handler only between two waits of the main thread."""
 
 
+def unenforced(bot: StartedBot, config: Config) -> tuple[Row, ...]:
+    """What was asked for and is not in force."""
+    del bot
+    asked = config.resources if isinstance(config.resources, LinuxResources) else None
+    return limits.unenforced(asked, config.bandwidth)
+
+
 class Watch:
     """From its making on, signals are orders about the bot. For the main thread."""
 
-    def __init__(self, bot: StartedBot) -> None:
+    def __init__(self, bot: StartedBot, grace: float) -> None:
         self._bot: Final = bot
-        self._orders: Final = Orders(bot)
+        self._orders: Final = Orders(bot, grace)
         for number in (*ENDING, *(() if DRAIN is None else (DRAIN,))):
             signal.signal(number, self._heed)
 

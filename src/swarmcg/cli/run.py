@@ -10,6 +10,7 @@ from typing import Final
 from swarmcg.bot import check_bot_id
 from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
 from swarmcg.cli.complaint import complain
+from swarmcg.cli.orders import say
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.errors import StartError
 from swarmcg.supervisor.launch import Launch
@@ -60,7 +61,7 @@ def main(words: Sequence[str]) -> int:
     if not command:
         raise UsageError(
             "No command was named",
-            cause="everything was taken for flags",
+            cause="nothing follows the flags" if words else "nothing follows 'swarmcg run'",
             remedy="swarmcg run [flags] -- COMMAND [ARGUMENT...]",
         )
     if not command[0]:
@@ -73,11 +74,14 @@ def main(words: Sequence[str]) -> int:
             detached.check_detach(asked.home)
             detached.tell(detached.start_detached(launch, command, env, cwd=asked.workdir))
             return 0
-        return outcome.status(run_command(launch, command, env, cwd=asked.workdir, home=asked.home))
+        report = run_command(launch, command, env, cwd=asked.workdir, home=asked.home)
     except StartError as e:
         if e.step != "exec":
             raise
         return _not_started(e)
+    if (said := outcome.want_of_memory(report)) is not None:
+        say(said)
+    return outcome.status(report)
 
 
 def _split(words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

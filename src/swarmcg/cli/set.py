@@ -1,6 +1,7 @@
 """``swarmcg set``: changes the limits of bots that run, whoever started them."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +11,10 @@ import msgspec
 from swarmcg.cgroup.limits import find
 from swarmcg.cgroup.update import update
 from swarmcg.cli import flags, options
+from swarmcg.cli.complaint import complain
 from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.cli.said import said
+from swarmcg.errors import ConfigError
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.unit import inhabited
 
@@ -27,7 +31,9 @@ BOT_ID is the id of a bot that runs, or the incarnation of one life of it. Only 
 swap alone, --cpu-quota the period. -1 or max removes a limit. With several bots, all of them are changed or
 none. When a value is refused, everything that was written before is put back. Frozen bots stay frozen.
 
-exit status: 0 when all is in force; 1 when nothing was changed; 2 when the call makes no sense.
+exit status: 0 when all that can be enforced is in force (with --on-unenforceable=report the rest is told on standard
+error); 1 when nothing was changed because the host or the kernel refused it; 2 when the call makes no sense, or no
+such bot runs.
 
 examples:
   swarmcg set -m 2g --memory-swap 3g bot-17
@@ -39,10 +45,15 @@ examples:
 def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
-    wanted = _wanted(asked)
-    homes = inhabited(asked.home)
-    paths = [find(homes, bot_id).path for bot_id in asked.bots]
-    update(paths, wanted, policy=asked.on_unenforceable)
+    try:
+        wanted = _wanted(asked)
+        homes = inhabited(asked.home)
+        paths = [find(homes, bot_id).path for bot_id in asked.bots]
+        with said("swarmcg", logging.WARNING):
+            update(paths, wanted, policy=asked.on_unenforceable)
+    except ConfigError as e:  # a bot that is not there, a value that makes no sense
+        complain(e)
+        return USAGE
     return 0
 
 

@@ -1,5 +1,6 @@
 """Waiting for a bot and for signals at once, on Linux."""
 
+import contextlib
 import os
 import select
 import signal
@@ -7,14 +8,28 @@ import sys
 import threading
 from typing import Final
 
-from swarmcg.bot import ExitReport, StartedBot
+from swarmcg.bot import Config, ExitReport, Row, StartedBot
+from swarmcg.cgroup.limits import recorded
+from swarmcg.cgroup.slice import Slice
 from swarmcg.cli.orders import ENDING, Orders
 from swarmcg.cli.signalfd import Signals
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "unenforced"]
+
+
+def unenforced(bot: StartedBot, config: Config) -> tuple[Row, ...]:
+    """What was asked for and is not in force, as recorded with the bot's slice; nothing when that is gone already."""
+    del config
+    with contextlib.suppress(OSError):
+        held = Slice.visit(bot.slice or "")
+        try:
+            return recorded(held).unenforced
+        finally:
+            held.close()
+    return ()
 
 
 class Watch:
@@ -23,10 +38,10 @@ class Watch:
     From its making on, signals are orders about the bot.
     """
 
-    def __init__(self, bot: StartedBot) -> None:
+    def __init__(self, bot: StartedBot, grace: float) -> None:
         self._signals: Final = Signals([*ENDING, signal.SIGUSR1])
         self._bot: Final = bot
-        self._orders: Final = Orders(bot)
+        self._orders: Final = Orders(bot, grace)
         self._outcome: ExitReport | BaseException | None = None
 
     def until_end(self) -> ExitReport:

@@ -89,7 +89,8 @@ class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
 class HomeSeen(msgspec.Struct, frozen=True, kw_only=True):
     """Where slices would be made. ``path`` is None when there is no place, and then ``why`` and ``remedy`` tell.
 
-    ``to_come`` says that systemd makes the place when something is started. ``served`` is None where the place is not
+    ``to_come`` says that systemd makes the place when something is started, ``missing`` that one which was named is not
+    there and would be made then. ``served`` is None where the place is not
     the bots unit's, else whether a process of ours serves that. ``abilities`` are those of the place, or of
     where it would be. ``ownerless`` are slices that nobody owns (None: they cannot be looked at).
     """
@@ -98,6 +99,7 @@ class HomeSeen(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     remedy: str | None = None
     to_come: bool = False
+    missing: bool = False
     served: bool | None = None
     abilities: Abilities
     ownerless: tuple[str, ...] | None = ()

@@ -9,6 +9,7 @@ import msgspec
 from swarmcg.bot import Bandwidth, Row
 from swarmcg.errors import UnenforceableError
 from swarmcg.resources import Abilities, LinuxResources, plan
+from swarmcg.resources.plan import WITHOUT_IT
 
 __all__ = ["refusal", "unenforced"]
 
@@ -32,5 +33,5 @@ def refusal(rows: Sequence[Row]) -> UnenforceableError:
         f"{fields} cannot be enforced on this host",
         value=[msgspec.to_builtins(row) for row in rows],
         cause=rows[0].why,
-        remedy=f"{_REMEDY} To start without it: --on-unenforceable=report",
+        remedy=f"{_REMEDY} {WITHOUT_IT}",
     )

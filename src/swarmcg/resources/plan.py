@@ -14,7 +14,7 @@ from swarmcg.resources.network import NetworkPlan
 from swarmcg.resources.obstacles import obstacle
 from swarmcg.resources.spec import Cpu, LinuxResources, Memory
 
-__all__ = ["Plan", "Step", "plan", "unenforceable"]
+__all__ = ["WITHOUT_IT", "Plan", "Step", "plan", "unenforceable"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +162,12 @@ def _steps(rows: Iterable[Row]) -> Iterator[Step]:
                 yield Step(field=row.field, file=row.file, value=line, why=row.why)
 
 
+WITHOUT_IT: Final = (
+    'To start without it: --on-unenforceable=report, in the library on_unenforceable="report".'
+)
+"""The end of every refusal."""
+
+
 def unenforceable(made: Plan) -> UnenforceableError:
     """Why a plan is refused; its value holds the rows."""
     first, *rest = made.refused
@@ -171,5 +177,5 @@ def unenforceable(made: Plan) -> UnenforceableError:
         path=first.file,
         value=[msgspec.to_builtins(row) for row in made.refused],
         cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
-        remedy=f"{first.remedy or 'Leave it out.'} To do without it: --on-unenforceable=report",
+        remedy=f"{first.remedy or 'Leave it out.'} {WITHOUT_IT}",
     )

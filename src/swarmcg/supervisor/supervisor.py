@@ -21,6 +21,7 @@ from swarmcg.bot import ExitReport
 from swarmcg.cgroup import network
 from swarmcg.cgroup.files import cgroup_errors
 from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.protection import PROTECTIONS
 from swarmcg.cgroup.slice import Slice
@@ -32,7 +33,7 @@ from swarmcg.report_file import write_report
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
 from swarmcg.resources.plan import unenforceable
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
-from swarmcg.supervisor.failures import start_error
+from swarmcg.supervisor.failures import KILLED, start_error
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
 from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
@@ -48,6 +49,11 @@ _LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
 _FINISH_AGAIN_S: Final = 1.0
+
+
+def _starvation(bot: Incarnation) -> dict[str, Any]:
+    """Whether a child that was killed before its program ran died for want of memory, and of what limit."""
+    return {"oom": bot.oom.starved(), "memory_max": limits_of(bot.slice).limits.get("memory.max")}
 
 
 class Supervisor:
@@ -259,8 +265,9 @@ class Supervisor:
     def _failed(self, bot: Incarnation, event: dict[str, Any]) -> None:
         _, order = self._orders[bot.key]
         del self.bots[bot.key]
+        facts = _starvation(bot) if event["step"] == KILLED else {}
+        error = start_error(event, order, **facts)
         self._discard(bot)
-        error = start_error(event, order)
         bot.say("not started: %s", error)
         bot.listener.failed(bot, error)
 

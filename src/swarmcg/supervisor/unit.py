@@ -145,13 +145,28 @@ def inhabited(explicit: str | None) -> list[Home]:
 
 def no_unit() -> HomeError:
     """Why nothing can be detached here."""
-    user = "" if os.geteuid() == 0 else " --user"
     return HomeError(
         "A bot can be detached only where the bots unit runs",
         path=unit_at("").socket,
         cause="nobody else would keep it once this command has ended",
-        remedy=f"systemctl{user} start swarmcg-bots, or run it in the foreground.",
+        remedy=_way_to_a_unit(),
     )
+
+
+def _way_to_a_unit() -> str:
+    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+        return "systemd does not run here, which would start that unit: run it in the foreground."
+    user = () if os.geteuid() == 0 else ("--user",)
+    try:
+        asked = ["systemctl", *user, "cat", "swarmcg-bots.service"]
+        found = subprocess.run(asked, capture_output=True, check=False, timeout=_LISTENS_S).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        found = True  # nobody says that it is not
+    if not found:
+        return (
+            "Install swarmcg-bots.service (docs/how-to.md, packaging/systemd), or run it in the foreground."
+        )
+    return f"{' '.join(('systemctl', *user))} start swarmcg-bots, or run it in the foreground."
 
 
 def being_stopped() -> HomeError:

@@ -43,16 +43,17 @@ def test_help_has_examples(verb: str | None, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("words", "status", "what"),
     [
-        ([], 2, "swarmcg: swarmcg: the following arguments are required: VERB"),
-        (["nonsense"], 2, "swarmcg: swarmcg: argument VERB: invalid choice: 'nonsense'"),
-        (["--nonsense"], 2, "swarmcg: swarmcg:"),
-        (["run", "--nonsense", "true"], 125, "swarmcg: swarmcg run: unrecognized arguments: --nonsense"),
+        (["nonsense"], 2, "swarmcg: There is no verb 'nonsense'"),
+        (["--nonsense"], 2, "swarmcg: unrecognized arguments: --nonsense"),
+        (["run"], 125, "swarmcg: No command was named\nnothing follows 'swarmcg run'"),
+        (["run", "-m", "1g"], 125, "swarmcg: No command was named\nnothing follows the flags"),
+        (["run", "--nonsense", "true"], 125, "swarmcg: run: unrecognized arguments: --nonsense"),
         (["explain", "-m", "x"], 2, "swarmcg: --memory cannot be used"),
-        (["explain", "extra"], 2, "swarmcg: swarmcg explain: unrecognized arguments: extra"),
+        (["explain", "extra"], 2, "swarmcg: explain: unrecognized arguments: extra"),
         (["explain", "--resources", "/nonexistent"], 2, "swarmcg: --resources cannot be read"),
         (["explain", "--resources", "/"], 2, "swarmcg: --resources cannot be read"),
         (["explain", "--pids-limit", "99999999"], 2, "swarmcg: pids.limit makes no sense"),
-        (["bot", "b"], 2, "swarmcg: swarmcg bot: the following arguments are required"),
+        (["bot", "b"], 2, "swarmcg: bot: the following arguments are required"),
     ],
 )
 def test_a_wrong_call_is_one_error(
@@ -63,6 +64,30 @@ def test_a_wrong_call_is_one_error(
     assert out == ""
     assert err.startswith(what)
     assert 2 <= len(err.splitlines()) <= 3
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert "verbs:" in err
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("stop", "clean --yes --detached BOT_ID"),
+        ("start", "swarmcg run"),
+        ("logs", "journalctl"),
+        ("kill", "SIGTERM"),
+    ],
+)
+def test_a_verb_of_other_programs_gets_a_hint(
+    verb: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([verb, "bot-1"]) == 2
+    assert hint in capsys.readouterr().err.splitlines()[-1]
 
 
 def explained(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -93,10 +118,10 @@ def test_explain_without_a_place_for_slices_tells_why_nothing_is_enforceable() -
 
 def test_explain_in_plain_text() -> None:
     done = explained("--oom-kill-disable")
-    head, row, cure = done.stdout.splitlines()
-    assert head.split("\t") == ["FIELD", "FILE", "VALUE", "ENFORCEABLE", "WHY"]
-    assert row.split("\t")[:4] == ["memory.disableOOMKiller", "-", "true", "no"]
-    assert cure.startswith("memory.disableOOMKiller: Leave it out")
+    head, row = (line.split("\t") for line in done.stdout.splitlines())
+    assert head == ["FIELD", "FILE", "VALUE", "ENFORCEABLE", "WHY", "REMEDY"]
+    assert row[:4] == ["memory.disableOOMKiller", "-", "true", "no"]
+    assert row[5].startswith("Leave it out")
     assert explained().stdout == "Nothing is asked for: a slice without limits.\n"
 
 

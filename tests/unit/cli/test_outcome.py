@@ -65,3 +65,12 @@ def test_columns_end_without_blanks() -> None:
 
 def test_nothing_from_outside_moves_the_cursor_or_breaks_a_line() -> None:
     assert printable("a\x1b[2J\n\udcff é") == "a\\x1b[2J\\n\\udcff é"
+
+
+def test_a_command_that_was_killed_for_want_of_memory_is_told_of() -> None:
+    limits = {"memory.max": "67108864"}
+    own = outcome.want_of_memory(report(reason="oom-own-limit", limits=limits))
+    assert own == "memory limit 67108864: killed for want of memory (oom-own-limit)"
+    host = outcome.want_of_memory(report(reason="oom-host", limits=limits))
+    assert host == "killed for want of memory (oom-host)"
+    assert outcome.want_of_memory(report(reason="signaled", signal=9, limits=limits)) is None

@@ -354,6 +354,12 @@ def test_a_scope_that_is_to_come_is_a_home() -> None:
     assert "systemd makes for each start" in found.why
 
 
+def test_a_home_that_was_named_and_is_not_there_is_said_to_be_made() -> None:
+    found = verdicts(home(path="/sys/fs/cgroup/nosuch", missing=True))["home"]
+    assert (found.state, found.why.startswith("there is no such home yet")) == ("ok", True)
+    assert "made when it is needed" in found.why
+
+
 def test_the_bots_unit_is_a_home() -> None:
     found = verdicts(home(path="/sys/fs/cgroup/system.slice/swarmcg-bots.service/bots", served=True))
     assert found["home"].why.startswith("slices are made in the bots unit, /sys/fs/cgroup/system.slice")

@@ -263,7 +263,10 @@ def test_a_second_signal_ends_the_grace_period_and_an_int_is_the_command_s() -> 
 
 @pytest.mark.parametrize(
     "asked",
-    [(signal.SIGUSR1, "draining", "exited"), (signal.SIGTERM, "terminating", "terminated")],
+    [
+        (signal.SIGUSR1, "draining", "exited"),
+        (signal.SIGTERM, "terminating: at most 180 s; a second signal kills at once", "terminated"),
+    ],
 )
 def test_bot_ends_as_its_operator_asks(
     server: SwarmingServer, state: Path, short: str, asked: tuple[signal.Signals, str, str]
@@ -273,7 +276,9 @@ def test_bot_ends_as_its_operator_asks(
     line = words("darwin", "command", "bot", *flags, "bot-1")
     with running(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
+        assert process.stderr.readline().startswith("swarmcg: downloading ")
         assert "without a slice" in process.stderr.readline()
+        assert process.stderr.readline() == "swarmcg: not in force: memory.swap, memory.limit\n"
         server.wait_for_event("bot_connected", timeout=SOON_S)
         process.send_signal(number)
         assert process.stderr.readline() == f"swarmcg: {said}\n"

@@ -40,3 +40,16 @@ def test_who_refused_a_fork_is_named() -> None:
 
 def test_an_errno_of_0_is_none() -> None:
     assert start_error(told("killed before exec", 0, cause="by signal 9"), ORDER).errno is None
+
+
+def test_a_limit_that_is_too_small_for_any_program_is_named() -> None:
+    event = told("killed before exec", 0, cause="it was ended by signal 9")
+    error = start_error(event, ORDER, oom="oom-own-limit", memory_max="0")
+    assert error.headline == (
+        "The command could not be started: it was killed before its program was executed (/opt/bot)"
+    )
+    assert error.cause == "memory.max 0 is too small to start a program"
+    assert "1m" in (error.remedy or "")
+    above = start_error(event, ORDER, oom="oom-ancestor", memory_max="0")
+    assert "not by its own limit" in (above.cause or "")
+    assert start_error(event, ORDER).cause == "it was ended by signal 9"

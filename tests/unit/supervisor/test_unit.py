@@ -3,13 +3,14 @@
 import errno
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from swarmcg.errors import HomeError
 from swarmcg.supervisor import unit
-from swarmcg.supervisor.unit import Unit, connect, credentials, may_command
+from swarmcg.supervisor.unit import Unit, connect, credentials, may_command, no_unit
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,21 @@ def test_nothing_is_told_to_another_user_who_listens_in_our_place(
         assert caught.value.errno == errno.EACCES
         with stranger.accept()[0] as taken:
             assert taken.recv(64) == b""
+
+
+@pytest.mark.parametrize(
+    ("systemd", "status", "cure"),
+    [
+        (False, 0, "systemd does not run here"),
+        (True, 1, "Install swarmcg-bots.service"),
+        (True, 0, "systemctl start swarmcg-bots"),
+    ],
+)
+def test_the_way_to_a_unit_fits_the_host(
+    monkeypatch: pytest.MonkeyPatch, status: int, cure: str, *, systemd: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os.path, "isdir", lambda _: systemd)
+    done = subprocess.CompletedProcess([], status)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert (no_unit().remedy or "").startswith(cure)

@@ -95,6 +95,8 @@ def home(host: Linux) -> Iterator[Check]:
             "home",
             f"slices are made in a scope of their own, which systemd makes for each start ({host.home.path})",
         )
+    elif host.home.path is not None and host.home.missing:
+        yield ok("home", f"there is no such home yet; it is made when it is needed: {host.home.path}")
     elif host.home.path is not None:
         yield ok("home", f"slices are made in {host.home.path}")
     elif host.cgroups.mount is not None and host.cgroups.writable:  # else that has been told already

@@ -88,6 +88,7 @@ def look_at_home(explicit: str | None, seen: Hierarchy) -> HomeSeen:
     return HomeSeen(
         path=home.path,
         to_come=home.to_come,
+        missing=explicit is not None and not os.path.isdir(home.path),
         served=unit.served() if unit else None,
         abilities=abilities,
         ownerless=_ownerless({home.path: home for home in homes}.values()),
