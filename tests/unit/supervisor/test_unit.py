@@ -59,6 +59,6 @@ def test_the_way_to_a_unit_fits_the_host(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os.path, "isdir", lambda _: systemd)
-    done = subprocess.CompletedProcess([], status)
+    done: subprocess.CompletedProcess[bytes] = subprocess.CompletedProcess([], status)
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert (no_unit().remedy or "").startswith(cure)
