@@ -1,6 +1,6 @@
 """A fresh minimal Debian, without Python, pip or git, in which README's two commands have to work.
 
-    python -m checks.clean SUITE [COMMAND …]
+    scripts/clean-check SUITE [COMMAND …]
 
 Into it go this machine's apt sources (for that suite), pip's configuration and variables, the bundle of certificates,
 resolv.conf, and the checkout: nothing else. It is a directory below the cache that is removed afterwards.
@@ -46,7 +46,9 @@ exec chroot "$0" "$@"
 def main() -> int:
     """Builds the root, runs the commands in it, and removes it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the root is removed
-    parser = argparse.ArgumentParser(prog="scripts/clean-check", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/clean-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("command", nargs=argparse.REMAINDER, help=f"instead of {COMMANDS!r}")
     asked = parser.parse_args()

@@ -151,8 +151,15 @@ PAGES: Final = {"library.md": library, "commands.md": commands}
 
 def main(words: list[str]) -> int:
     """Writes the pages, or with ``--check`` says which are not as the code has it; 1 then."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/reference", description="Writes docs/library.md and docs/commands.md from the code."
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; say which is not up to date (exit status 1 then)"
+    )
+    asked = parser.parse_args(words)
     stale = [name for name, make in PAGES.items() if not _is_current(DOCS / name, make())]
-    if words == ["--check"]:
+    if asked.check:
         for name in stale:
             print(f"docs/{name} is not as the code has it: run ./scripts/reference")
         return int(bool(stale))

@@ -1,6 +1,6 @@
 """Finds a place where limits can be in force, and shows three bots there.
 
-    python -m demonstration [--here]
+    scripts/demo [--here]
 
 exit status: 0 when everything was shown, 77 when the limits could not be, 1 when something went wrong.
 """
@@ -32,7 +32,9 @@ TIME_LIMIT: Final = 300.0
 def main() -> int:
     """Shows it here, or has it shown where limits can be enforced."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that every bot is ended
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--here", action="store_true", help="look for no better place than this one")
     asked = parser.parse_args()
     seen = look()

@@ -190,7 +190,8 @@ def _tell(tasks: Mapping[str, Task]) -> None:
     print()
     for bot_id, task in tasks.items():
         said = task.output.decode(errors="replace").strip()
-        print(f"server: task of {bot_id}: {task.state}" + (f", said {said!r}" if said else ""))
+        state = task.state if task.ended else "its bot ended before it"
+        print(f"server: task of {bot_id}: {state}" + (f", said {said!r}" if said else ""))
 
 
 def _print_reports(reports: Sequence[ExitReport]) -> None:

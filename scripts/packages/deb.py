@@ -1,6 +1,6 @@
 """A Debian package that carries a private virtual environment: it needs no network to be installed.
 
-    python -m packages.deb [--suite SUITE] [--version VERSION] [--check]
+    scripts/deb [--suite SUITE] [--version VERSION] [--check]
 
 prints the path of the package below dist/. The same checkout and wheels give the same bytes.
 """
@@ -56,7 +56,9 @@ sys.exit(main())
 
 def main() -> int:
     """Builds the package, and with --check installs it in a fresh machine."""
-    parser = argparse.ArgumentParser(prog="scripts/deb", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/deb", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--suite", choices=tuple(wheels.PYTHON), default=debian.codename(), help="for whose Python"
     )

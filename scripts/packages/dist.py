@@ -1,6 +1,6 @@
 """The wheel and the source archive, below dist/. The same commit gives the same bytes.
 
-    python -m packages.dist [--check]
+    scripts/dist [--check]
 
 With --check both are built again and compared, and installed by pip and by pipx into places of their own.
 """
@@ -22,7 +22,9 @@ DIST: Final = ROOT / "dist"
 
 def main() -> int:
     """Builds, and checks if that was asked for."""
-    parser = argparse.ArgumentParser(prog="scripts/dist", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/dist", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true", help="build twice, compare, install by pip and pipx")
     asked = parser.parse_args()
     os.environ.setdefault(

@@ -40,6 +40,11 @@ def test_a_home_that_is_not_there_is_no_home_without_slices(swarmcg: Command) ->
     assert not (swarmcg.home / "none").exists()
 
 
+def test_listing_makes_nothing(swarmcg: Command) -> None:
+    assert swarmcg("clean").returncode == 0
+    assert list(swarmcg.state.iterdir()) == []
+
+
 def test_what_a_killed_run_left_is_listed_ended_and_gone(swarmcg: Command) -> None:
     kill_run(swarmcg, f"echo ready; {FOREVER}", "--id", "left")
     (name,) = swarmcg.slices()
