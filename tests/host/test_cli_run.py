@@ -82,6 +82,17 @@ def test_reports_that_cannot_be_kept_forbid_the_start(swarmcg: Command, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_report_for_which_there_is_no_room_is_told_once(swarmcg: Command) -> None:
+    done = swarmcg("run", "--report", "/dev/full", "--", "true")
+    what, why, _ = done.stderr.splitlines()
+    assert done.returncode == 125
+    assert (what, why) == (
+        "swarmcg: The report could not be written (/dev/full)",
+        "ENOSPC: No space left on device",
+    )
+    assert [report.exit_code for report in swarmcg.reports()] == [0]
+
+
 def test_limits_that_cannot_be_enforced_forbid_the_start_or_are_reported(
     swarmcg: Command, tmp_path: Path
 ) -> None:

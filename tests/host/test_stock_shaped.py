@@ -44,6 +44,7 @@ class Lab:
         words = [*flags, "--swarming-url", self.server.url, "--work-dir", self.work, "bot-1"]
         polls = self.polls()
         with self.swarmcg.running("bot", *words, env={"LC_MARK": self.mark}) as process:
+            assert line(process.stderr).startswith("swarmcg: downloading ")
             started = line(process.stderr)
             assert started.startswith("swarmcg: started bot-1: pid "), started
             pid = int(started.split("pid ")[1].split(",")[0])

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import logging
 import os
 import stat
 import subprocess
@@ -138,12 +139,19 @@ def test_a_damaged_note_of_what_was_seen_is_replaced(
     assert note.read_bytes() != damage
 
 
-def test_server_errors_are_tried_again_with_growing_waits(server: SwarmingServer, tmp_path: Path) -> None:
+def test_server_errors_are_tried_again_with_growing_waits(
+    server: SwarmingServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server.fail("bot_code", faults.status(503), times=2)
     server.fail(VERSION, faults.status(500), times=2)
     clock = Clock()
-    get(server.url, tmp_path, clock)
+    with caplog.at_level(logging.INFO, "swarmcg.bot_code"):
+        get(server.url, tmp_path, clock)
     assert clock.waits == [1.0, 2.0, 4.0, 8.0]
+    begun, *failed = caplog.messages
+    assert begun.startswith(f"downloading {server.url}/bot_code?")
+    assert [text.partition(" failed")[0] for text in failed] == [f"attempt {n} of 5" for n in (1, 2, 3, 4)]
+    assert "503" in failed[0]
 
 
 def test_the_wait_is_bounded_and_spread(server: SwarmingServer, tmp_path: Path) -> None:
