@@ -30,7 +30,7 @@ TOOLS: Final = {
     "mke2fs": "e2fsprogs",
     "ip": "iproute2",  # the guest's
 }
-NOISE: Final = r"/SELinux: *CONFIG_/d; /mmapper_init/d"
+NOISE: Final = r"/SELinux: /d; /mmapper_init/d"
 """What this kernel prints at every start although it is told to be quiet; a script for sed."""
 SWAP_BYTES: Final = 64 << 20
 DISK_BYTES: Final = 64 << 20

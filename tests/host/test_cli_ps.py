@@ -41,9 +41,10 @@ def test_no_bot_is_an_empty_list(swarmcg: Command) -> None:
     assert not (swarmcg.state / "run").exists()
 
 
-def test_a_home_that_was_not_made_yet_is_not_made(swarmcg: Command) -> None:
+def test_a_named_home_that_is_not_there_is_an_error_and_not_made(swarmcg: Command) -> None:
     done = swarmcg("ps", "--json", "--home", str(swarmcg.home / "none"))
-    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("swarmcg: There is no such home")
     assert not (swarmcg.home / "none").exists()
 
 

@@ -1,6 +1,7 @@
 """``swarmcg ps``: the bots that run on this host, and in what state each of them is."""
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from swarmcg.cli import options
 from swarmcg.cli.clean import age
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import table
+from swarmcg.errors import HomeError
 from swarmcg.supervisor.remains import intent_of, main_of
 from swarmcg.supervisor.unit import inhabited
 
@@ -69,6 +71,13 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     homes = {home.path: home for home in inhabited(asked.home)}
+    if asked.home is not None and not all(map(os.path.isdir, homes)):
+        raise HomeError(
+            "There is no such home",
+            path=next(iter(homes)),
+            errno=errno.ENOENT,
+            remedy="Name the directory that --home named when the bots were started, or none at all.",
+        )
     found = [bot for home in homes.values() for bot in _bots(home)]
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
