@@ -107,7 +107,16 @@ def test_a_home_in_use_leaves_the_owner_unknown(swarmcg: Command) -> None:
 def test_a_bot_that_finishes_its_task_first_is_draining(swarmcg: Command) -> None:
     with SwarmingServer() as server, tempfile.TemporaryDirectory(prefix="bot") as work:
         task = server.give_task(["sleep", "1000"])
-        words = ["--swarming-url", server.url, "--work-dir", work, "--python", sys.executable, "bot-1"]
+        os.mkdir(os.path.join(work, "w"))
+        words = [
+            "--swarming-url",
+            server.url,
+            "--work-dir",
+            os.path.join(work, "w"),
+            "--python",
+            sys.executable,
+            "bot-1",
+        ]
         with swarmcg.running("bot", "--grace", "0", *words) as process:
             until(lambda: task.state == "RUNNING")
             assert [bot["state"] for bot in listed(swarmcg)] == ["running"]
