@@ -537,4 +537,4 @@ def test_detaching_needs_the_unit(
         pytest.raises(HomeError) as caught,
     ):
         starter.start(config, detach=True)
-    assert "swarmcg-bots" in (caught.value.remedy or "")
+    assert "in the foreground" in (caught.value.remedy or "")

@@ -10,7 +10,7 @@ import pytest
 
 from swarmcg.cgroup.names import is_slice_name
 from tests.host.command import Command
-from tests.systemd.machine import EAT, MB, PYTHON, only_report, resources, setting, wait_for
+from tests.systemd.machine import EAT, MB, PYTHON, only_report, resources, setting
 
 EAT_AND_STAY: Final = EAT + "print('ready', flush=True)\nimport signal; signal.pause()"
 
@@ -49,7 +49,10 @@ def test_a_reservation_protects_from_reclaim(top_home: Path, tmp_path: Path) -> 
             for name, words in flags.items()
         ]
         running = [stack.enter_context(call) for call in calls]
-        wait_for("ready", *(bot.stdout for bot in running))
+        for bot in running:
+            assert bot.stdout is not None
+            assert bot.stderr is not None
+            assert bot.stdout.readline() == "ready\n", bot.stderr.read()
         assert (bots / "memory.low").read_text() == f"{48 * MB}\n"
         (top_home / "memory.reclaim").write_text(str(24 * MB))
         kept = {place.name.partition(".")[0]: memory(place) for place in slices(bots)}

@@ -73,7 +73,7 @@ def test_what_people_write(text: str, wanted: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("text", "path", "cause"),
     [
-        ('memory.limit = "12x"', "memory.limit", "no size"),
+        ('memory.limit = "12x"', "memory.limit", "not a size"),
         ('memory.limit = "200%"', "memory.limit", "at most 100%"),
         ("memory.limit = 1.5", "memory.limit", "int"),
         ("memory.limit = 2020-01-01", "memory.limit", "int"),
