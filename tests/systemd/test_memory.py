@@ -44,12 +44,10 @@ def test_a_reservation_protects_from_reclaim(top_home: Path, tmp_path: Path) -> 
     command = Command(bots, tmp_path)
     flags: dict[str, tuple[str, ...]] = {"protected": ("--memory-reservation", "48m"), "other": ()}
     with ExitStack() as stack:
-        calls = [
-            command.running("run", "--id", name, *words, "--", *PYTHON, EAT_AND_STAY, "40")
-            for name, words in flags.items()
-        ]
-        running = [stack.enter_context(call) for call in calls]
-        for bot in running:
+        running = []
+        for name, words in flags.items():  # one after the other: only who makes the home knows it for its own
+            call = command.running("run", "--id", name, *words, "--", *PYTHON, EAT_AND_STAY, "40")
+            running.append(bot := stack.enter_context(call))
             assert bot.stdout is not None
             assert bot.stderr is not None
             assert bot.stdout.readline() == "ready\n", bot.stderr.read()
