@@ -37,6 +37,7 @@ def test_a_reservation_that_systemd_does_not_grant_is_refused(home: Path, tmp_pa
     assert "MemoryLow=" in done.stderr
 
 
+@pytest.mark.full  # its home is still being removed when the leak check looks; see tests/kernel/test_protection.py
 def test_a_reservation_protects_from_reclaim(top_home: Path, tmp_path: Path) -> None:
     """The directory between, which is swarmcg's own, has to grant what its slices ask for."""
     (top_home / "memory.low").write_text(str(48 * MB))
