@@ -64,7 +64,8 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
 
 def look() -> Hierarchy:
     """The hierarchy as it is now. Raises nothing: what cannot be seen is absent."""
-    mounts = [_Mount.parse(line) for line in _lines("/proc/self/mountinfo")]
+    # A host has hundreds of mounts, and a blank in a path is written otherwise (proc(5)).
+    mounts = [_Mount.parse(line) for line in _lines("/proc/self/mountinfo") if " - cgroup" in line]
     unified = next((m for m in mounts if m.kind == "cgroup2"), None)
     return Hierarchy(
         mount=unified.target if unified else None,

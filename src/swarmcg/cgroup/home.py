@@ -49,19 +49,25 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     to_come: bool = False
 
     def abilities(
-        self, *, besides: Collection[str] = (), disks: bool = True, device_rules: bool = True
+        self,
+        *,
+        besides: Collection[str] = (),
+        disks: bool = True,
+        device_rules: bool = True,
+        files: bool = True,
     ) -> Abilities:
         """What a slice made here can be given, without changing anything.
 
         ``besides`` are paths of slices that will be given something else than they have now. Without ``disks``
-        nobody looks at them, which is most of the work, nor without ``device_rules`` at what these can do.
+        nobody looks at them, which is most of the work, nor without ``device_rules`` at what these can do, nor without
+        ``files`` for a slice that shows which files there are.
         """
         offered = self._offered()
         return Abilities(
             mode=self.hierarchy.mode,
             controllers=offered,
             lacking=self._lacking(offered),
-            files=self._files(),
+            files=self._files() if files else None,
             kernel=_kernel(),
             page_size=os.sysconf("SC_PAGE_SIZE"),
             hugepages=devices.hugepages(),
@@ -92,15 +98,13 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return frozenset(read_text(f"{self._source()}/cgroup.controllers").split()) & set(CONTROLLERS)
 
     def _lacking(self, offered: frozenset[str]) -> Mapping[str, Lack]:
-        return {name: self._lack(name) for name in CONTROLLERS if name not in offered}
+        top = self.hierarchy.mount if self.hierarchy.mode == "unified" else None
+        there = frozenset[str]() if top is None else _words(f"{top}/cgroup.controllers")
+        return {name: self._lack(name, there, top or "") for name in CONTROLLERS if name not in offered}
 
-    def _lack(self, controller: str) -> Lack:
-        top = self.hierarchy.mount
-        if (
-            self.hierarchy.mode != "unified"
-            or top is None
-            or controller not in _words(f"{top}/cgroup.controllers")
-        ):
+    def _lack(self, controller: str, there: frozenset[str], top: str) -> Lack:
+        """Why it is not offered here, where ``there`` are those of the top."""
+        if controller not in there:
             return self.hierarchy.lack(controller)
         lacking = next(
             (

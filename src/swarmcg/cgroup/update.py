@@ -78,7 +78,8 @@ def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Ab
     homes = Counter(member.home.path for member in members)
     paths = [member.path for member in members]
     found = {member.home.path: member.home for member in members}
-    looks = {"disks": asked.block_io is not None, "device_rules": asked.devices is not None}
+    # The files are looked up in each slice itself.
+    looks = {"disks": asked.block_io is not None, "device_rules": asked.devices is not None, "files": False}
     offered = {path: home.abilities(besides=paths, **looks) for path, home in found.items()}
     packets = {"network": network.probe()} if limits_packets(asked, None) else {}
     return [
