@@ -26,7 +26,7 @@ from swarmcg.resources import LinuxResources, Marking, Network, NetworkPlan, Rat
 from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.supervisor.launch import Launch
 from tests import cgroups
-from tests.host.command import Command, line
+from tests.host.command import SOON_S, Command, line
 from tests.host.engine import Engine, reports, slices, until
 from tests.host.lan import (
     CABLE,
@@ -126,7 +126,7 @@ def test_what_is_sent_by_tcp_keeps_to_the_rate(engine: Engine, cable: Lan, below
             received(sock, 0.3)
             assert told("TCP sent", received(sock, 2)) == pytest.approx(RATE, rel=0.15)
     bot.terminate_or_kill(0)
-    assert bot.wait(30).limits == {"bandwidth.egress_bps": f"{CABLE} {RATE}"}
+    assert bot.wait(SOON_S).limits == {"bandwidth.egress_bps": f"{CABLE} {RATE}"}
 
 
 def test_what_is_sent_by_udp_keeps_to_the_rate(engine: Engine, cable: Lan) -> None:
@@ -187,7 +187,7 @@ def receiver(engine: Engine, kind: str) -> Iterator[IO[str]]:
             yield said
         finally:
             bot.terminate_or_kill(0)
-    assert bot.wait(30).limits == {"bandwidth.ingress_bps": f"{CABLE} {RATE}"}
+    assert bot.wait(SOON_S).limits == {"bandwidth.ingress_bps": f"{CABLE} {RATE}"}
 
 
 def told(what: str, rate: float) -> float:
@@ -218,7 +218,7 @@ def test_a_class_of_an_operators_own_set_up_gets_the_packets(engine: Engine, cab
             while classes()["1:10"] < RATE:
                 assert sock.recv(1 << 18)
         bot.terminate_or_kill(0)
-        assert bot.wait(30).limits == {"network.classID": "1:10"}
+        assert bot.wait(SOON_S).limits == {"network.classID": "1:10"}
         assert classes()["1:20"] == 0
         assert roots() == ["htb 1:"]
 
@@ -236,7 +236,7 @@ def test_packets_get_the_priority_of_the_interface_that_they_leave_through(
                         assert sock.recv(1 << 18)
                 assert classes(name)[other] == 0
                 bot.terminate_or_kill(0)
-                assert bot.wait(30).limits == {
+                assert bot.wait(SOON_S).limits == {
                     "network.priorities[0]": f"{CABLE} 65552",
                     "network.priorities[1]": f"{SECOND} 65568",
                 }
@@ -254,7 +254,7 @@ def test_a_class_changes_while_the_bot_runs_and_goes(engine: Engine, cable: Lan)
             bot.update(LinuxResources(network=Network(class_id=0)))
             assert tables() == []
         bot.terminate_or_kill(0)
-        assert bot.wait(30).limits == {}
+        assert bot.wait(SOON_S).limits == {}
 
 
 def test_an_update_that_fails_leaves_the_packet_rules_as_they_were(
@@ -278,7 +278,7 @@ def test_an_update_that_fails_leaves_the_packet_rules_as_they_were(
     update([bot.slice], both)
     assert marked(bot) == 6
     bot.terminate_or_kill(0)
-    assert bot.wait(30).limits == {"cgroup.max.depth": "7", "network.classID": "0:6"}
+    assert bot.wait(SOON_S).limits == {"cgroup.max.depth": "7", "network.classID": "0:6"}
 
 
 def test_an_updater_that_was_killed_is_undone_by_the_next(engine: Engine) -> None:
@@ -291,7 +291,7 @@ def test_an_updater_that_was_killed_is_undone_by_the_next(engine: Engine) -> Non
     update([bot.slice], LinuxResources(unified={"cgroup.max.depth": "7"}))
     assert marked(bot) == 5
     bot.terminate_or_kill(0)
-    assert bot.wait(30).limits == {"cgroup.max.depth": "7", "network.classID": "0:5"}
+    assert bot.wait(SOON_S).limits == {"cgroup.max.depth": "7", "network.classID": "0:5"}
 
 
 def marked(bot: SupervisedBot) -> int:
@@ -307,7 +307,7 @@ def test_a_root_qdisc_that_is_anothers_is_refused_and_left_as_it_is(engine: Engi
         ):
             engine.start("/bin/true", bandwidth=egress())
         bot = engine.start("/bin/true", bandwidth=egress(), on_unenforceable="report")
-        report = bot.wait(30)
+        report = bot.wait(SOON_S)
         assert (report.limits, [row.field for row in report.unenforced]) == ({}, ["bandwidth.egress_bps"])
         assert roots() == ["htb 1:"]
     assert slices(engine.home.path) == []
@@ -337,7 +337,7 @@ def test_without_an_interface_it_is_that_of_the_default_route(engine: Engine) ->
     with IPRoute() as ip:
         ip.route("add", dst="default", gateway="10.213.0.1")
     bot = engine.start("/bin/true", bandwidth=Bandwidth(egress_bps=RATE))
-    assert bot.wait(30).limits == {"bandwidth.egress_bps": f"{CABLE} {RATE}"}
+    assert bot.wait(SOON_S).limits == {"bandwidth.egress_bps": f"{CABLE} {RATE}"}
 
 
 def test_rules_are_replaced_in_one_step_and_removed(home: Path, cable: Lan) -> None:
@@ -422,7 +422,7 @@ def test_what_a_lost_slice_leaves_is_removed_by_the_next_start(home: Path, engin
     there.mkdir()
     network.install(NetworkPlan(egress=Rate(CABLE, RATE)), str(there))
     there.rmdir()
-    engine.start("/bin/true", bandwidth=Bandwidth(ingress_bps=RATE, interface=CABLE)).wait(30)
+    engine.start("/bin/true", bandwidth=Bandwidth(ingress_bps=RATE, interface=CABLE)).wait(SOON_S)
     assert (tables(), roots()) == ([], [])
 
 
@@ -449,7 +449,7 @@ def test_killed_at_any_moment_of_its_start_a_run_leaves_nothing_that_clean_does_
     swarmcg = Command(home, tmp_path)
     words = swarmcg.words("run", "--egress-bps", "1m", "--network-interface", CABLE, "--", "sleep", "1000")
     killed = ["timeout", "-s", "KILL", str(after), *words]
-    subprocess.run(killed, env=swarmcg.env, check=False, timeout=30)
+    subprocess.run(killed, env=swarmcg.env, check=False, timeout=SOON_S)
     assert swarmcg("clean", "--yes", "--grace", "0").returncode == 0
     assert (tables(), roots(), slices(home)) == ([], [], [])
 

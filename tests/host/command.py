@@ -15,7 +15,7 @@ from typing import IO, Any, Final, Self
 from swarmcg.bot import ExitReport
 
 SWARMCG: Final = str(Path(sys.executable).with_name("swarmcg"))
-SOON_S: Final = float(os.environ.get("SWARMCG_TEST_SOON", "30"))
+SOON_S: Final = float(os.environ.get("SWARMCG_TEST_SOON", "90"))
 """Bounds every wait of a test; on a loaded machine it is far from being reached."""
 
 

@@ -26,7 +26,7 @@ from swarmcg.supervisor.supervisor import Supervisor
 
 T = TypeVar("T")
 
-SOON_S: Final = float(os.environ.get("SWARMCG_TEST_SOON", "30"))
+SOON_S: Final = float(os.environ.get("SWARMCG_TEST_SOON", "90"))
 """Bounds every wait of a test; on a loaded machine it is far from being reached."""
 
 BOTS: Final = Path(__file__).parent / "bots"

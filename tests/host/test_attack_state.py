@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
-from tests.host.engine import Driver, Engine, until
+from tests.host.engine import SOON_S, Driver, Engine, until
 
 MOVED = """
 import os, sys, time
@@ -33,7 +33,7 @@ def test_a_main_process_that_left_its_slice_is_killed_all_the_same(
     with Engine(home, tmp_path) as engine:
         bot = engine.start(sys.executable, "-c", MOVED, str(home), slice_, ready=True)
         bot.terminate(0)
-        assert bot.wait(30).signal == 9
+        assert bot.wait(SOON_S).signal == 9
     os.rmdir(home / "elsewhere")
 
 
@@ -57,7 +57,7 @@ def test_cgroups_nested_deeper_than_a_path_can_say_are_ended_and_removed(home: P
     with Engine(home, tmp_path) as engine:
         bot = engine.start(sys.executable, "-c", NESTED, ready=True, env={"MOUNT": str(home.parent)})
         bot.terminate(0)
-        assert bot.wait(30).leftovers.count in {1, 2}
+        assert bot.wait(SOON_S).leftovers.count in {1, 2}
         assert bot.trouble is None
         assert not os.path.exists(bot.slice)
 

@@ -83,7 +83,7 @@ def test_a_signal_to_clean_ends_all_grace_periods(swarmcg: Command) -> None:
     kill_run(swarmcg, f"trap '' TERM; echo ready; {FOREVER}")
     (name,) = swarmcg.slices()
     with swarmcg.running("clean", "--yes", "--grace", "1h") as process:
-        while swarmcg("clean").returncode:  # until the other one owns it; each call is bounded
+        while swarmcg("clean").returncode:  # until the other one owns it; these looks hide nothing from it
             assert process.poll() is None
         process.terminate()
         assert process.wait(SOON_S) == 0

@@ -166,7 +166,7 @@ def test_nothing_owned_is_ever_taken_for_ownerless(engine: Engine) -> None:
     assert list(engine.home.ownerless()) == []
 
 
-def test_what_is_left_of_a_start_is_reported_as_interrupted(engine: Engine, home: Path) -> None:
+def left_of_a_start(engine: Engine) -> str:
     """A slice whose owner died between making it and starting anything in it."""
     held = engine.home.create(
         "bot.0123456789abcdef",
@@ -180,6 +180,22 @@ def test_what_is_left_of_a_start_is_reported_as_interrupted(engine: Engine, home
         },
     )
     held.close()
+    return held.path
+
+
+def test_who_looks_hides_nothing_from_who_takes_over_at_the_same_time(engine: Engine) -> None:
+    path = left_of_a_start(engine)
+    look = engine.home.abandoned()
+    assert next(look) == path  # and now it says what it saw, for as long as that takes
+    (held,) = engine.home.ownerless()
+    assert list(engine.home.abandoned()) == []  # it has an owner now
+    held.remove()
+    assert list(look) == []
+
+
+def test_what_is_left_of_a_start_is_reported_as_interrupted(engine: Engine, home: Path) -> None:
+    left_of_a_start(engine)
+    assert list(engine.home.abandoned()) == list(engine.home.abandoned()) != []
     assert clean(engine.home, engine.journal) == 1
     (report,) = engine.reports()
     assert (report.reason, report.exit_code, report.started_at) == ("start-interrupted", None, None)

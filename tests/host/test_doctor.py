@@ -197,9 +197,7 @@ def test_a_state_directory_on_a_file_system_that_does_not_answer() -> None:
     """A FUSE mount whose server never says a word."""
     options = "fd=3,rootmode=40000,user_id=0,group_id=0"
     setup = f"exec 3<>/dev/fuse; mount -i -t fuse -o {options} none /mnt; export SWARMCG_STATE_DIR=/mnt/state"
-    begun = time.monotonic()
-    found = told(setup=setup)
-    assert time.monotonic() - begun < 20
+    found = told(setup=setup)  # within the bound of all calls here
     assert (found["place.state"].state, "does not answer" in found["place.state"].why) == ("fail", True)
     assert found["place.cache"].state != "fail"
 
@@ -237,9 +235,7 @@ def nothing_is_left(home: Path, quiet: dict[str, str]) -> bool:
 
 
 def test_the_self_test_proves_placement_and_kill(home: Path, quiet: dict[str, str]) -> None:
-    begun = time.monotonic()
     found = told("--self-test", "--home", str(home), env=quiet)
-    assert time.monotonic() - begun < 20
     for name in ("placed", "strays", "sigterm", "gone", "reports"):
         assert found[f"selftest.{name}"].state == "ok", found[f"selftest.{name}"]
     for name in ("pids", "memory"):

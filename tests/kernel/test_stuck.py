@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,10 +55,8 @@ def test_a_writer_to_a_frozen_file_system(
             assert bot.main is not None
             pid = bot.main.pid
             driver.turn_until(lambda: state(pid) == "D")
-            began = time.monotonic()
             bot.stop(0.1)
             driver.turn_until(lambda: driver.cries)
-            assert time.monotonic() - began < 10
             (error, *_) = driver.cries
             assert isinstance(error, StuckError)
             assert f"pid {pid} sh state D in " in str(error.value)

@@ -225,6 +225,19 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             if found is not None:
                 yield found
 
+    def abandoned(self) -> Iterator[str]:
+        """The paths of slices whose owner is gone. Takes none over: who takes them over at the same time, or starts
+        a bot, waits for each look and misses nothing.
+
+        Raises OSError when the home cannot be opened, or somebody holds its lock for too long.
+        """
+        for path in self.slices():
+            found = False
+            with contextlib.suppress(FileNotFoundError), self._held(fcntl.LOCK_EX):
+                found = Slice.is_unowned(path)
+            if found:
+                yield path
+
     def unowned(self, paths: Iterable[str]) -> frozenset[str]:
         """Those of these slices, all of which have recorded their intent, whose owner is gone. Takes none over, and
         disturbs nobody: who makes a slice has locked it by then, and who takes one over waits for this look.
@@ -279,7 +292,9 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
     @contextlib.contextmanager
     def _held(self, how: int) -> Iterator[None]:
-        """Holds the home's lock, shared while a slice is made, exclusive while ownerless ones are looked for."""
+        """Holds the home's lock: shared while a slice is made, or looked at by its known path; exclusive while
+        ownerless ones are looked for, so that one in the making is not taken for one of them.
+        """
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             hold(fd, how)

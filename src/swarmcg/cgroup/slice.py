@@ -87,7 +87,7 @@ class Slice:
 
     @staticmethod
     def is_unowned(path: str) -> bool:
-        """Whether the slice is there and has no owner now; see :meth:`swarmcg.cgroup.home.Home.unowned` for who may
+        """Whether the slice is there and has no owner now; see the home's ``unowned`` and ``abandoned`` for who may
         ask. Raises OSError when it cannot be opened.
         """
         try:

@@ -1,5 +1,6 @@
 """``swarmcg clean``: slices whose owner is gone, listed or ended."""
 
+import contextlib
 import errno
 import os
 import shlex
@@ -145,10 +146,9 @@ def _parser() -> Parser:
 
 
 def _list(homes: Sequence[Home]) -> int:
-    found = []
-    for held in (held for home in homes for held in home.ownerless()):
-        found.append(_seen(held))
-        held.close()
+    # Only looked at: to take one over for its line would hide it from another clean --yes.
+    looks = (_seen(path) for home in homes for path in home.abandoned())
+    found = [look for look in looks if look is not None]
     if found:
         table(("ID", "INCARNATION", "PROCESSES", "AGE", "SLICE"), map(_cells, found), sys.stdout)
     rules = network.orphans(end=False)
@@ -157,15 +157,21 @@ def _list(homes: Sequence[Home]) -> int:
     return int(bool(found or rules))
 
 
-def _seen(held: Slice) -> Ownerless:
-    intent = intent_of(held)
-    return Ownerless(
-        path=held.path,
-        bot_id=intent.bot_id if intent else None,
-        incarnation=intent.incarnation if intent else None,
-        processes=len(held.pids()),
-        age_s=time.time() - intent.created if intent else None,
-    )
+def _seen(path: str) -> Ownerless | None:
+    """What a slice tells of itself; None when it has gone meanwhile."""
+    try:
+        held = Slice.visit(path)
+    except FileNotFoundError:
+        return None
+    with contextlib.closing(held):
+        intent = intent_of(held)
+        return Ownerless(
+            path=path,
+            bot_id=intent.bot_id if intent else None,
+            incarnation=intent.incarnation if intent else None,
+            processes=len(held.pids()),
+            age_s=time.time() - intent.created if intent else None,
+        )
 
 
 def _cells(found: Ownerless) -> tuple[str, ...]:

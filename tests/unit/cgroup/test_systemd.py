@@ -27,7 +27,7 @@ OTHER_JOB: Final = "/org/freedesktop/systemd1/job/6"
 ANNOUNCER: Final = DBusAddress(
     "/org/freedesktop/systemd1", "org.freedesktop.systemd1", "org.freedesktop.systemd1.Manager"
 )
-SOON_S: Final = 10.0
+SOON_S: Final = 60.0
 Answers = Callable[[Message], Sequence[Message]]
 
 

@@ -52,7 +52,7 @@ def test_one_that_does_not_answer(systemctl: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(systemd, "_WITHIN_S", 0.2)
     begun = time.monotonic()
     assert seen(systemctl, "#!/bin/sh\nexec sleep 600") == Systemd(version=None, bots_unit={})
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # of 600
 
 
 def test_a_user_whose_manager_does_not_run(systemctl: Path, monkeypatch: pytest.MonkeyPatch) -> None:

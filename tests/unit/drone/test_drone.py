@@ -20,7 +20,7 @@ from swarmcg.drone.records import Record, Records
 from swarmcg.errors import ConfigError, OwnerLostError, StateError
 from swarmcg.testing import FakeBot
 
-SOON_S: Final = 30.0
+SOON_S: Final = 90.0
 
 
 class Drone:

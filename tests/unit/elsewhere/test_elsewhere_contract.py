@@ -27,7 +27,7 @@ from swarmcg.resources import LinuxResources, Memory
 from swarmcg.supervisor.launch import Launch
 from tests.contract.bots import *  # noqa: F403  its tests are collected here
 
-SOON_S: Final = 30.0
+SOON_S: Final = 90.0
 LIMITS: Final = LinuxResources.from_json('{"memory": {"limit": 1048576}, "pids": {"limit": 5}}')
 EVERYTHING: Final = """{
   "memory": {"limit": 1048576}, "cpu": {"shares": 2, "quota": 1000}, "pids": {"limit": 5},

@@ -15,7 +15,7 @@ import pytest
 from swarmcg.testing import SwarmingServer, small_bot_zip
 from swarmcg.testing.command import main
 
-SOON_S = 30.0
+SOON_S = 90.0
 COMMAND = [sys.executable, "-W", "error", "-m", "swarmcg.testing.server"]
 
 

@@ -15,7 +15,7 @@ from swarmcg.testing import Event, SwarmingServer, faults, small_bot
 
 assert sys.platform != "win32"  # nor does the bot
 
-SOON = 30.0  # the bound of every wait here; none is expected to come near it
+SOON = 90.0  # the bound of every wait here; none is expected to come near it
 
 Start = Callable[..., subprocess.Popen[bytes]]
 

@@ -121,12 +121,8 @@ def _abilities(grounds: str | None, seen: Hierarchy) -> Abilities:
 
 
 def _ownerless(homes: Iterable[Home]) -> tuple[str, ...] | None:
-    """Slices whose owner is gone. Each is locked for a moment, as ``swarmcg clean`` does, and let go as it is."""
-    found = []
+    """Slices whose owner is gone; None where that could not be found out."""
     try:
-        for held in (held for home in homes for held in home.ownerless()):
-            found.append(held.path)
-            held.close()
+        return tuple(path for home in homes for path in home.abandoned())
     except OSError:
         return None
-    return tuple(found)
