@@ -1,9 +1,10 @@
 """The home: the cgroup below which slices are made.
 
-Where it is, in this order: told explicitly; our own cgroup, if it was delegated to us and nobody else is in
-it; a transient scope, asked of systemd where that manages the hierarchy; ``swarmcg`` below the hierarchy's root,
-as root and without systemd; the same on a hybrid host, where most limits are not to be had. Nothing outside of a
-delegated subtree is ever written, and no process is moved unless the caller said that it may be.
+Where it is, in this order: told explicitly; inside of the slice of ours that we live in, if we do; our own cgroup,
+if it was delegated to us and nobody else is in it; a transient scope, asked of systemd where that manages the
+hierarchy; ``swarmcg`` below the hierarchy's root, as root and without systemd; the same on a hybrid host, where
+most limits are not to be had. Nothing outside of a delegated subtree is ever written, and no process is moved
+unless the caller said that it may be.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.cgroup import device_filter, devices, protection, systemd
+from swarmcg.cgroup.enclosing import enclosing_slice, home_inside
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -321,6 +323,9 @@ def find_home(
     if explicit is not None:
         return _explicit(explicit, seen)
     _check_writable(seen)
+    outer = enclosing_slice(seen)
+    if outer is not None:
+        return Home(path=home_inside(outer), hierarchy=seen, ours=True)
     if needs_scope(explicit, hierarchy=lambda: seen):
         if not starts:
             path = f"{systemd.manager(mount).directory}/swarmcg.scope"
@@ -334,11 +339,13 @@ def find_home(
 
 
 def needs_scope(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy] = look) -> bool:
-    """Whether a scope must be asked of systemd: it manages the hierarchy, and our own cgroup is not delegated, or is
-    and others live in it.
+    """Whether a scope must be asked of systemd: it manages the hierarchy, we live in no slice of ours, and our own
+    cgroup is not delegated, or is and others live in it.
     """
     seen = hierarchy()
     if explicit is not None or seen.mount is None or not (seen.systemd and seen.mode == "unified"):
+        return False
+    if enclosing_slice(seen) is not None:
         return False
     return seen.own is None or not _delegated(seen.own, seen) or bool(_others(seen.own))
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarmcg.cgroup.enclosing import enclosing_slice
 from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.home import Home, find_homes
 from swarmcg.cgroup.slice import MODE
@@ -125,7 +126,12 @@ def unit_at(directory: str) -> Unit:
 
 
 def find_unit() -> Unit | None:
-    """The unit of this user that was started and not stopped since; it may have lost all of its processes."""
+    """The unit of this user that was started and not stopped since; it may have lost all of its processes.
+
+    None for a process that lives in a slice of ours: what it started in the unit would outlive that slice.
+    """
+    if enclosing_slice(look()) is not None:
+        return None
     try:
         directory = os.readlink(unit_at("").link)
     except OSError:
@@ -145,6 +151,14 @@ def inhabited(explicit: str | None) -> list[Home]:
 
 def no_unit() -> HomeError:
     """Why nothing can be detached here."""
+    outer = enclosing_slice(look())
+    if outer is not None:
+        return HomeError(
+            "A bot cannot be detached from inside of a slice",
+            path=outer,
+            cause="this process lives in that slice, and what it starts ends with it",
+            remedy="Start it without --detach, or from outside of the slice.",
+        )
     return HomeError(
         "A bot can be detached only where the bots unit runs",
         path=unit_at("").socket,

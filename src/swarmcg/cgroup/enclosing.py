@@ -1,0 +1,47 @@
+"""Whether this process lives in a slice of swarmcg itself, as a task does that calls ``swarmcg run``.
+
+What it starts must end with that slice, so it gets a home inside. The slice's own directory holds no process
+(they are in ``main``), and so can hand its controllers down to a home beside ``main``: limits of the inner
+slices hold, and those of the outer one hold for all of them together.
+"""
+
+import os
+import sys
+
+from swarmcg.cgroup.hierarchy import Hierarchy
+from swarmcg.cgroup.names import is_slice_name
+from swarmcg.cgroup.slice import recall
+from swarmcg.errors import HomeError
+
+if sys.platform != "linux":
+    raise ImportError(f"{__name__} needs Linux")
+
+__all__ = ["enclosing_slice", "home_inside"]
+
+def enclosing_slice(seen: Hierarchy) -> str | None:
+    """The innermost slice that this process lives in, None when there is none to be seen from here."""
+    path = seen.own
+    while path is not None and path != seen.mount and len(path) > 1:
+        if is_slice_name(os.path.basename(path)) and _ours(path):
+            return path
+        path = os.path.dirname(path)
+    return None
+
+
+def home_inside(outer: str) -> str:
+    """Where slices are made by what lives in the slice ``outer``. Raises HomeError when its user may not make any."""
+    if os.access(f"{outer}/cgroup.subtree_control", os.W_OK) and os.access(outer, os.W_OK):
+        return f"{outer}/swarmcg"
+    raise HomeError(
+        "This process lives in a slice of swarmcg, in which its user may not make others",
+        path=outer,
+        cause="the slice belongs to another user, and what is started elsewhere would outlive it",
+        remedy="Start it from outside of the slice, or as the user who started the slice.",
+    )
+
+
+def _ours(directory: str) -> bool:
+    try:
+        return recall(directory, "intent") is not None
+    except OSError:
+        return False
