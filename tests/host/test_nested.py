@@ -65,7 +65,9 @@ def test_who_looks_from_inside_sees_what_is_inside(swarmcg: Command, tmp_path: P
     for name in ("runs", "ends"):
         os.mkfifo(tmp_path / name)
     inner = "echo >runs; read _ <ends"
-    script = f"{SWARMCG} run --id inner -- sh -c '{inner}' & read _ <runs; {SWARMCG} ps --json; echo >ends; wait"
+    script = (
+        f"{SWARMCG} run --id inner -- sh -c '{inner}' & read _ <runs; {SWARMCG} ps --json; echo >ends; wait"
+    )
     with swarmcg.running("run", "--id", "beside", "--", "sh", "-c", f"echo ready; {FOREVER}") as other:
         assert line(other.stdout) == "ready"
         ended = swarmcg("run", "--id", "outer", "--", "sh", "-c", script, cwd=tmp_path)

@@ -18,6 +18,7 @@ if sys.platform != "linux":
 
 __all__ = ["enclosing_slice", "home_inside"]
 
+
 def enclosing_slice(seen: Hierarchy) -> str | None:
     """The innermost slice that this process lives in, None when there is none to be seen from here."""
     path = seen.own
