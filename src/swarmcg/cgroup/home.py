@@ -332,9 +332,8 @@ def find_home(
             return Home(path=path, hierarchy=seen, ours=False, to_come=True)
         return _scope(seen, enter=enter, ask=scope, hierarchy=hierarchy)
     if seen.own is not None and _delegated(seen.own, seen):
-        if not starts:
-            return Home(path=seen.own, hierarchy=seen, ours=False)
-        return _own_cgroup(seen.own, seen, enter=enter)
+        as_it_is = Home(path=seen.own, hierarchy=seen, ours=False)
+        return _own_cgroup(seen.own, seen, enter=enter) if starts else as_it_is
     return _top(mount, seen)
 
 
