@@ -56,11 +56,10 @@ class Command:
         process = subprocess.Popen(
             self.words(verb, *words),
             env={**self.env, **(env or {})},
-            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **options,
+            **{"stdin": subprocess.DEVNULL, **options},
         )
         try:
             yield process

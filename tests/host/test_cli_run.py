@@ -246,3 +246,16 @@ def test_without_root_and_delegation_the_cure_is_named(tmp_path: Path, swarmcg: 
     assert what.startswith("swarmcg: No cgroup is delegated to this user")
     assert "only root" in why
     assert "user manager" in cure
+
+
+def test_a_home_that_the_first_run_made_is_removed_by_the_last(home: Path, tmp_path: Path) -> None:
+    swarmcg = Command(home / "made", tmp_path)
+    words = ("--", "sh", "-c", "echo ready; read _")
+    with swarmcg.running("run", *words, stdin=subprocess.PIPE) as first:
+        assert line(first.stdout) == "ready"
+        with swarmcg.running("run", *words, stdin=subprocess.PIPE) as second:
+            assert line(second.stdout) == "ready"
+            for process in (first, second):
+                process.communicate("go\n", timeout=SOON_S)
+                assert process.returncode == 0
+    assert not (home / "made").exists()

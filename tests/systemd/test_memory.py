@@ -46,7 +46,7 @@ def test_a_reservation_protects_from_reclaim(top_home: Path, tmp_path: Path) -> 
     flags: dict[str, tuple[str, ...]] = {"protected": ("--memory-reservation", "48m"), "other": ()}
     with ExitStack() as stack:
         running = []
-        for name, words in flags.items():  # one after the other: only who makes the home knows it for its own
+        for name, words in flags.items():
             call = command.running("run", "--id", name, *words, "--", *PYTHON, EAT_AND_STAY, "40")
             running.append(bot := stack.enter_context(call))
             assert bot.stdout is not None
@@ -55,7 +55,7 @@ def test_a_reservation_protects_from_reclaim(top_home: Path, tmp_path: Path) -> 
         assert (bots / "memory.low").read_text() == f"{48 * MB}\n"
         (top_home / "memory.reclaim").write_text(str(24 * MB))
         kept = {place.name.partition(".")[0]: memory(place) for place in slices(bots)}
-        for bot in reversed(running):  # who made the home leaves last, since nobody else removes it
+        for bot in running:
             bot.terminate()
             bot.communicate(timeout=60)
     assert kept["protected"] > 40 * MB

@@ -22,9 +22,10 @@ from swarmcg.cgroup.enclosing import enclosing_slice, home_inside
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
-from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished
+from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished, recall
 from swarmcg.errors import CgroupError, HomeError
 from swarmcg.flock import hold
+from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import Abilities, DeviceControl, Lack
 from swarmcg.resources.abilities import UNSEEN
 
@@ -34,6 +35,7 @@ if sys.platform != "linux":
 __all__ = ["Home", "find_home", "find_homes", "home_of", "needs_scope"]
 
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
+_MADE: Final = "home"
 _TRIES: Final = 16
 
 
@@ -168,12 +170,14 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(found, controllers=controllers, lacking=lacking, files=files)
 
     def _make(self) -> None:
-        if self.ours:
-            with (
-                cgroup_errors("The home for slices could not be made", self.path),
-                contextlib.suppress(FileExistsError),
-            ):
-                os.mkdir(self.path, _MODE)
+        if not self.ours:
+            return
+        with (
+            cgroup_errors("The home for slices could not be made", self.path),
+            contextlib.suppress(FileExistsError),
+        ):
+            os.mkdir(self.path, _MODE)
+            _mark(self.path)
 
     def _enable(self) -> dict[str, Lack]:
         """Enables what is offered in every directory that hands controllers to slices; why some were refused."""
@@ -425,7 +429,7 @@ def _explicit(path: str, seen: Hierarchy) -> Home:
             remedy=f"Name a directory below {seen.mount}.",
         )
     if os.path.isdir(path):
-        return Home(path=path, hierarchy=seen, ours=False)
+        return Home(path=path, hierarchy=seen, ours=_is_marked(path))
     if os.path.isdir(os.path.dirname(path)):
         return Home(path=path, hierarchy=seen, ours=True)
     raise HomeError(
@@ -434,6 +438,23 @@ def _explicit(path: str, seen: Hierarchy) -> Home:
         errno=errno.ENOENT,
         remedy=f"mkdir -p {os.path.dirname(path)}",
     )
+
+
+def _mark(path: str) -> None:
+    """Says that this home was made on demand, so that who names it later knows it as one of ours, too."""
+    # Gone again already; or an ordinary user's before Linux 5.7: then who made it is the only one to know.
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            write_attribute(fd, _MADE, {})
+        finally:
+            os.close(fd)
+
+
+def _is_marked(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return recall(path, _MADE) is not None
+    return False
 
 
 def _delegated(own: str, seen: Hierarchy) -> bool:

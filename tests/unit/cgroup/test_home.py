@@ -172,6 +172,12 @@ def test_a_home_that_is_named(host: Hierarchy, tmp_path: Path) -> None:
     assert "does not exist" in refusal(host, f"{host.mount}/a/b").what
 
 
+def test_a_home_that_another_process_made_on_demand_is_ours_too(host: Hierarchy) -> None:
+    os.mkdir(f"{host.mount}/made")
+    os.setxattr(f"{host.mount}/made", "user.swarmcg.home", b"{}")
+    assert find_home(f"{host.mount}/made", hierarchy=lambda: host).ours is True
+
+
 def test_a_home_crosses_a_process_as_json(host: Hierarchy) -> None:
     home = find_home(hierarchy=lambda: host)
     assert msgspec.json.decode(msgspec.json.encode(home), type=Home) == home
