@@ -74,6 +74,13 @@ def test_another_users_slice_is_refused_and_not_left(
     assert caught.value.path == outer
 
 
+def test_of_another_users_slice_the_name_is_enough(host: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = living_in(host, f"swarmcg/{NAME}/main")
+    assert enclosing_slice(inside) is None
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert enclosing_slice(inside) == f"{host.mount}/swarmcg/{NAME}"
+
+
 def test_a_home_that_is_told_is_taken(host: Hierarchy) -> None:
     inside = living_in(host, f"swarmcg/{NAME}/main")
     marked(host, f"swarmcg/{NAME}")
