@@ -18,7 +18,7 @@ from tests.host.engine import until
 from tests.host.unit import Unit
 
 DEAF = "trap '' TERM; echo ready; while :; do sleep 1; done"
-HEAD = ["ID", "INCARNATION", "PID", "STATE", "AGE", "MEMORY", "TASKS", "SLICE"]
+HEAD = ["ID", "INCARNATION", "PID", "OWNER", "STATE", "AGE", "MEMORY", "TASKS", "SLICE"]
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_bot_that_runs_is_shown_with_its_main_process(swarmcg: Command) -> Non
         assert (bot["memory_bytes"] is not None) == has_memory
         head, row = (text.split("\t") for text in swarmcg("ps").stdout.splitlines())
         assert head == HEAD
-        assert (row[0], row[2], row[3]) == ("one", str(pid), "running")
+        assert (row[0], row[2], row[3], row[4]) == ("one", str(pid), str(process.pid), "running")
         process.terminate()
         process.wait()
     assert listed(swarmcg) == []
@@ -86,7 +86,7 @@ def test_a_frozen_one_stopping_and_then_without_an_owner(swarmcg: Command) -> No
         process.kill()
         process.wait()
     for _ in range(2):  # a look takes nothing over
-        assert [bot["state"] for bot in listed(swarmcg)] == ["ownerless"]
+        assert [(bot["state"], bot["owner_pid"]) for bot in listed(swarmcg)] == [("ownerless", None)]
     assert swarmcg("clean", "--yes", "--grace", "0").returncode == 0
     assert listed(swarmcg) == []
 
@@ -139,4 +139,17 @@ def test_detached_ones_are_found_in_the_unit(unit: Unit) -> None:
     pid, place = unit.detach("one", "sleep", "1000")
     (bot,) = json.loads(unit("ps", "--json").stdout)
     assert (bot["pid"], bot["slice"], bot["state"], bot["detached"]) == (pid, place, "running", True)
-    assert unit("ps").stdout.splitlines()[1].split("\t")[3] == "running, detached"
+    assert unit("ps").stdout.splitlines()[1].split("\t")[4] == "running, detached"
+
+
+def test_the_owner_is_the_one_that_serves_the_unit_now(unit: Unit) -> None:
+    def owner() -> object:
+        (bot,) = json.loads(unit("ps", "--json").stdout)
+        return bot["owner_pid"]
+
+    unit.detach("one", "sleep", "1000")
+    before = unit.processes()["host"]
+    assert owner() == before
+    unit.kill("host")
+    until(lambda: unit.processes().get("host", before) != before)
+    until(lambda: owner() == unit.processes()["host"])

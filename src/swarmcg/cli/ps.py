@@ -18,7 +18,7 @@ from swarmcg.cli.clean import age
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import table
 from swarmcg.errors import HomeError
-from swarmcg.supervisor.remains import intent_of, main_of
+from swarmcg.supervisor.remains import intent_of, main_of, owner_of
 from swarmcg.supervisor.unit import inhabited
 
 if sys.platform != "linux":
@@ -40,7 +40,9 @@ states:
   frozen     somebody has frozen its slice
   ownerless  whoever started and kept it was killed: swarmcg clean --yes ends it
   unknown    whether it has an owner cannot be told now
-'detached' is added to the state of a bot that outlives the command that started it.
+'detached' is added to the state of a bot that outlives the command that started it. OWNER is the process that keeps
+the bot, and ends it when it is ended itself: swarmcg run, the helper of a program that uses the library, or the
+bots unit.
 
 exit status: 0 also when no bot runs; 1 when the host cannot be looked at; 2 when the call makes no sense.
 
@@ -52,13 +54,15 @@ State = Literal["running", "draining", "stopping", "frozen", "ownerless", "unkno
 
 
 class Bot(msgspec.Struct, frozen=True, kw_only=True):
-    """A bot as ``--json`` shows it. ``pid`` is None when its main process has ended, ``memory_bytes`` and ``tasks``
-    (processes and threads) where the kernel does not count them.
+    """A bot as ``--json`` shows it. ``pid`` is None when its main process has ended, ``owner_pid`` where nobody owns
+    it or that cannot be told, ``memory_bytes`` and ``tasks`` (processes and threads) where the kernel does not count
+    them.
     """
 
     bot_id: str
     incarnation: str
     pid: int | None
+    owner_pid: int | None
     state: State
     detached: bool
     age_s: float
@@ -82,7 +86,7 @@ def main(words: Sequence[str]) -> int:
     if asked.json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
-        head = ("ID", "INCARNATION", "PID", "STATE", "AGE", "MEMORY", "TASKS", "SLICE")
+        head = ("ID", "INCARNATION", "PID", "OWNER", "STATE", "AGE", "MEMORY", "TASKS", "SLICE")
         table(head, map(_cells, found), sys.stdout)
     return 0
 
@@ -116,6 +120,7 @@ def _seen(tenant: Tenant, owned: bool | None) -> Bot:
             bot_id=tenant.bot_id,
             incarnation=tenant.incarnation,
             pid=pid,
+            owner_pid=owner_of(held) if owned else None,
             state=state(
                 owned=owned,
                 stopping=pid is None or held.recall("stopping") is not None,
@@ -150,6 +155,7 @@ def _cells(bot: Bot) -> tuple[str, ...]:
         bot.bot_id,
         bot.incarnation,
         "-" if bot.pid is None else str(bot.pid),
+        "-" if bot.owner_pid is None else str(bot.owner_pid),
         f"{bot.state}, detached" if bot.detached else bot.state,
         age(bot.age_s),
         "-" if bot.memory_bytes is None else f"{bot.memory_bytes / (1 << 20):.1f} MiB",

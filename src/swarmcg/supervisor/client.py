@@ -24,6 +24,7 @@ from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.update import update
 from swarmcg.errors import ConfigError, OwnerLostError, StartError, SwarmcgError, WaitTimeout, from_dict
 from swarmcg.keeper.wire import Wire
+from swarmcg.ladder import FREEZE_S, KILL_S
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
 
@@ -37,6 +38,8 @@ _START_S: Final = 60.0
 """How long a start may take: making the slice, forking, and exec from a slow disk."""
 _LONGEST_POLL_S: Final = 86400.0
 """poll(2) takes an int of milliseconds; who waits longer asks again."""
+_REPORT_S: Final = 60.0
+"""How long after the ladder's last rung reports may take, and the removal of slices, on a slow disk."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _PROGRAM: Final = (
     "import sys; {package!r} in sys.path or sys.path.insert(0, {package!r}); "
@@ -58,6 +61,7 @@ class Connections:
         self._lock: Final = threading.Lock()
         self._bots = 0
         self._starting = 0
+        self._longest_grace = 0.0
         self._control: Final = control
 
     @property
@@ -66,8 +70,14 @@ class Connections:
         return self._control.fileno() >= 0
 
     def close(self, timeout: float | None = None) -> None:
-        """Ends the connection; waits until the bots that end with it have ended."""
+        """Ends the connection; waits until the bots that end with it have ended: at most ``timeout`` seconds, without
+        one for as long as the longest grace period and the kill after it take. What goes on then goes on without us.
+        """
         raise NotImplementedError
+
+    def _patience(self) -> float:
+        """For how long the ladders of all bots may take."""
+        return self._longest_grace + FREEZE_S + KILL_S + _REPORT_S
 
     def reserve(self) -> Self:
         """Announces a :meth:`start`, so that nobody takes the connection for idle before it begins."""
@@ -113,6 +123,7 @@ class Connections:
                 told = _outcome(wire, launch.bot_id)
                 with self._lock:
                     self._bots += 1
+                    self._longest_grace = max(self._longest_grace, 0.0 if launch.detach else launch.grace)
                     self._in_use.add(self)
             except BaseException:
                 wire.close()
@@ -194,8 +205,9 @@ class Connection(Connections):
         """Ends the connection: the supervisor ends its bots by the ladder, then itself; waits for that."""
         with self._lock:
             self._control.close()
+            patience = self._patience()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout)
+            self._process.wait(patience if timeout is None else timeout)
         self._in_use.discard(self)
 
 
@@ -214,26 +226,38 @@ class UnitConnection(Connections):
             return not self._control.ended
 
     def close(self, timeout: float | None = None) -> None:
-        """Ends the connection: the unit ends the bots that were not detached, by the ladder; waits for that."""
+        """Ends the connection: the unit ends the bots that were not detached, by the ladder; waits for that.
+
+        Other threads are not kept waiting: what they ask of the connection meanwhile fails at once.
+        """
         with self._lock:
-            if self._control.fileno() >= 0:
-                _wait_for_end(self._control, timeout)
-                self._control.close()
+            ending = _finished(self._control)
+            patience = self._patience()
+        if ending is not None:
+            with ending:
+                _wait_for_end(ending, patience if timeout is None else timeout)
+        with self._lock:
+            self._control.close()
         self._in_use.discard(self)
 
 
-def _wait_for_end(control: Wire, timeout: float | None) -> None:
-    """Says that no more will come, and waits until the other end hangs up."""
+def _finished(control: Wire) -> socket.socket | None:
+    """The connection once more, after it was told that no more will come: another thread may close the first one."""
+    if control.fileno() < 0:
+        return None
     with contextlib.suppress(OSError):
         control.finish()
-        poll = select.poll()
-        poll.register(control.fileno(), select.POLLIN)
-        end = None if timeout is None else time.monotonic() + timeout
-        while not control.ended and (end is None or time.monotonic() < end):
-            left = None if end is None else max(0.0, end - time.monotonic())
-            poll.poll(None if left is None else left * 1000)
-            for _ in control.receive():
-                pass  # nothing that comes matters any more
+    return socket.socket(fileno=os.dup(control.fileno()))
+
+
+def _wait_for_end(ending: socket.socket, timeout: float) -> None:
+    """Waits until the other end hangs up, whatever it may have sent before."""
+    poll = select.poll()
+    poll.register(ending, select.POLLRDHUP)
+    end = time.monotonic() + timeout
+    while (left := end - time.monotonic()) > 0:
+        if poll.poll(min(left, _LONGEST_POLL_S) * 1000):
+            return
 
 
 class SupervisedBot:

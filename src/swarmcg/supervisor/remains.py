@@ -21,7 +21,7 @@ from swarmcg.supervisor.incarnation import Intent, Main
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["erase", "exit_of", "intent_of", "main_of", "work_directories"]
+__all__ = ["erase", "exit_of", "intent_of", "main_of", "owner_of", "record_owner", "work_directories"]
 
 _ERASE_S: Final = 10.0
 _WANT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -100,6 +100,29 @@ class Exit(msgspec.Struct, frozen=True):
     exit_code: int | None
     signal: int | None
     at: float
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """The attribute that the process writes which holds the slice's lock."""
+
+    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
+    start_time: int
+
+
+def record_owner(held: Slice) -> None:
+    """Says on the slice that this process owns it, for whoever looks at it: nothing is decided by it."""
+    with contextlib.suppress(OSError):
+        pid = os.getpid()
+        held.remember("owner", {"pid": pid, "start_time": start_time(pid)})
+
+
+def owner_of(held: Slice) -> int | None:
+    """The process that owns the slice; None when the one that said so is gone, or somebody garbled it."""
+    with contextlib.suppress(msgspec.ValidationError, OSError):
+        owner = msgspec.convert(held.recall("owner"), Owner)
+        if start_time(owner.pid) == owner.start_time:
+            return owner.pid
+    return None
 
 
 def exit_of(held: Slice) -> Exit | None:

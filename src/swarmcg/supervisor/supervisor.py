@@ -38,7 +38,7 @@ from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
 from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
-from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of
+from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of, record_owner
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -205,6 +205,7 @@ class Supervisor:
         return self._own(held, intent, listener)
 
     def _own(self, held: Slice, intent: Intent, listener: Listener) -> Incarnation:
+        record_owner(held)
         return Incarnation(held, intent, listener, drain=self._drain, finish=self._finish)
 
     def _begin(self, bot: Incarnation, launch: Launch, order: Order) -> None:
