@@ -246,7 +246,7 @@ def test_it_updates_itself_under_the_same_pid_from_another_file(server: Swarming
     for number in ("2", "1"):  # the other file each time
         updated = stock_shaped_bot(server.url, note=number)
         server.publish(*updated)
-        task = server.give_task(sh("exec ps -o args= -p $PPID"))
+        task = server.give_task(sh("tr '\\0' ' ' </proc/$PPID/cmdline"))
         assert task.wait(SOON) == "COMPLETED"
         assert server.give_task(["true"]).wait(SOON) == "COMPLETED"  # what follows a task is over
         assert f"/swarming_bot.{number}.zip" in task.output.decode()
