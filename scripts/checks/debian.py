@@ -60,10 +60,8 @@ def _library(directory: Path) -> Path:
 def _fetch(suite: str, cache: Path) -> Path:
     work = cache / f"fetching-{suite}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
-    (work / "lists" / "partial").mkdir(parents=True)
-    (work / "archives" / "partial").mkdir(parents=True)
     try:
-        archives = _download(["user-mode-linux", "libc6"], suite, work)
+        archives = download(["user-mode-linux", "libc6"], suite, work)
         for archive in archives:
             _call(["dpkg-deb", "-x", str(archive), str(work / "root")])
         version = next(archive.name for archive in archives if "user-mode" in archive.name).split("_")[1]
@@ -86,7 +84,10 @@ def _make_startable(directory: Path) -> None:
     )
 
 
-def _download(packages: list[str], suite: str, work: Path) -> list[Path]:
+def download(packages: list[str], suite: str, work: Path) -> list[Path]:
+    """The packages' archives from the suite, in the directory, which is made. Raises UnavailableError."""
+    for name in ("lists", "archives"):
+        (work / name / "partial").mkdir(parents=True, exist_ok=True)
     (work / "suite.sources").write_text(sources_of(suite))
     places = {
         "Dir::Etc::SourceList": work / "suite.sources",

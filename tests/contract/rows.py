@@ -121,13 +121,31 @@ WEIGHTS: Final = {
     ),
 }
 """By what has to be switched on for the disk."""
+RDMA_DEVICE: Final = "rxe_trial"
+RDMA: Final = (
+    InForce(
+        "rdma",
+        {"rdma": {RDMA_DEVICE: {"hcaHandles": 2, "hcaObjects": 9}}},
+        {"rdma.max": f"{RDMA_DEVICE} hca_handle=2 hca_object=9"},
+    ),
+    InForce(
+        "rdma",
+        {"rdma": {RDMA_DEVICE: {"hcaHandles": 0}}},
+        {"rdma.max": f"{RDMA_DEVICE} hca_handle=0 hca_object=max"},
+    ),
+    InForce(
+        "rdma",
+        {"rdma": {RDMA_DEVICE: {"hcaObjects": 7}}},
+        {"rdma.max": f"{RDMA_DEVICE} hca_handle=max hca_object=7"},
+    ),
+)
+"""Where there is such a device."""
 # Fields whose force is shown where it takes more than a file: a device, packets, or a running bot.
 ELSEWHERE: Final = {
     "devices": "tests/contract/device_rules.py",
     "memory.checkBeforeUpdate": "tests/kernel/test_update.py",
     "network.classID": "tests/contract/network.py",
     "network.priorities": "tests/contract/network.py",
-    "rdma": "tests/systemd/test_rdma.py",
 }
 
 

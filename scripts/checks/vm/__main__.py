@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from checks import debian
-from checks.vm import box, cache, image, run
+from checks.vm import box, cache, image, kernel, run
 from checks.vm.tier import tier_command
 
 VERBS: Final = {
@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, help=text, description=text.capitalize() + ".", allow_abbrev=False)
         if name != "clean":
             verb.add_argument("--suite", choices=image.SUITES, default="bookworm", help="whose Debian it is")
+        if name in {"build", "test", "run", "shell"}:
+            verb.add_argument(
+                "--kernel",
+                choices=kernel.KERNELS,
+                default="cloud",
+                help="full: Debian's full one, which has soft RDMA devices; test then runs what needs it",
+            )
         if name in {"test", "run", "shell"}:
             _add_run_options(verb)
         if name == "test":
@@ -74,15 +81,17 @@ def _done(asked: argparse.Namespace, rest: list[str]) -> int:
         cache.clear()
         return os.EX_OK
     built = image.build(asked.suite)
-    if asked.verb == "build":
-        return os.EX_OK
     if asked.verb == "box":
         box.pack(built)
+        return os.EX_OK
+    started = kernel.find(asked.kernel, asked.suite, built)
+    if asked.verb == "build":
         return os.EX_OK
     return run.run(
         built,
         _command(asked, rest),
         (asked.results or run.RESULTS / asked.suite).absolute(),
+        kernel=started,
         extra=asked.extra,
         options=tuple(asked.append),
         time_limit=asked.time_limit,
@@ -92,7 +101,7 @@ def _done(asked: argparse.Namespace, rest: list[str]) -> int:
 
 def _command(asked: argparse.Namespace, rest: list[str]) -> list[str]:
     if asked.verb == "test":
-        return tier_command(rest, full=asked.full)
+        return tier_command(rest, full=asked.full, kernel=asked.kernel)
     return list(run.SHELL) if asked.verb == "shell" else list(asked.command)
 
 

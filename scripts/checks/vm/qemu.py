@@ -9,6 +9,7 @@ from typing import IO, Final
 
 from checks import debian
 from checks.vm.image import Image
+from checks.vm.kernel import Kernel
 
 PROCESSORS: Final = 2
 MEMORY_MB: Final = 2048
@@ -43,6 +44,7 @@ def has_kvm() -> bool:
 
 def boot(
     image: Image,
+    kernel: Kernel,
     disks: dict[str, IO[bytes]],
     console: IO[bytes] | None,
     *,
@@ -57,7 +59,7 @@ def boot(
     """
     if not debian.provide("qemu-system-x86_64", "qemu-system-x86"):
         raise debian.UnavailableError("qemu-system-x86_64 is missing; install qemu-system-x86")
-    command = [*BOUND_TO_US, str(os.getpid()), *_command(image, disks, options)]
+    command = [*BOUND_TO_US, str(os.getpid()), *_command(image, kernel, disks, options)]
     machine = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL if console else None,
@@ -84,7 +86,9 @@ def _relay(said: IO[bytes] | None, console: IO[bytes]) -> "subprocess.Popen[byte
     return subprocess.Popen(["sed", "-u", *script], stdin=said, pass_fds=[console.fileno()])
 
 
-def _command(image: Image, disks: dict[str, IO[bytes]], options: tuple[str, ...]) -> list[str]:
+def _command(
+    image: Image, kernel: Kernel, disks: dict[str, IO[bytes]], options: tuple[str, ...]
+) -> list[str]:
     processor = ("kvm", "host") if has_kvm() else ("tcg,thread=multi,tb-size=512", "Nehalem")
     drives = [word for name, disk in disks.items() for word in _drive(name, disk)]
     root = f"if=none,id=root,file={image.disk},format=raw,cache=unsafe,snapshot=on"
@@ -94,7 +98,8 @@ def _command(image: Image, disks: dict[str, IO[bytes]], options: tuple[str, ...]
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-nic", "none"),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *("-drive", root, "-device", "nvme,drive=root,serial=root", *drives, "-device", "virtio-rng-pci"),
-        *("-kernel", str(image.kernel), "-append", " ".join((*KERNEL_OPTIONS, *options))),
+        *("-kernel", str(kernel.file), *(("-initrd", str(kernel.initrd)) if kernel.initrd else ())),
+        *("-append", " ".join((*KERNEL_OPTIONS, *options))),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import IO, Final
 
 from checks.vm import cache, qemu
 from checks.vm.image import ROOT, Image
+from checks.vm.kernel import Kernel
 
 RESULTS: Final = ROOT / ".cache" / "vm"
 """Where results lie if not told otherwise, a directory a suite."""
@@ -49,6 +50,7 @@ def run(
     command: Sequence[str],
     keep: Path,
     *,
+    kernel: Kernel | None = None,
     extra: Sequence[Path] = (),
     options: tuple[str, ...] = (),
     time_limit: float = TIME_LIMIT,
@@ -56,8 +58,9 @@ def run(
 ) -> int:
     """Run the command as root in the checkout's copy, with its results in `keep` afterwards; return its exit status.
 
-    `extra` files lie in /opt/swarmcg/extra. When the machine left no exit status, NO_EXIT_STATUS is returned. The disks
-    are files without a name, so nothing of them is left whatever ends this script.
+    Without a kernel the image's own is started. `extra` files lie in /opt/swarmcg/extra. When the machine left no exit
+    status, NO_EXIT_STATUS is returned. The disks are files without a name, so nothing of them is left whatever ends
+    this script.
     """
     with (
         _file() as payload,
@@ -67,7 +70,11 @@ def run(
     ):
         pack(payload, command, extra)
         disks = {"payload": payload, "results": results, "scratch": scratch}
-        qemu.boot(image, disks, None if terminal else said, options=options, time_limit=time_limit)
+        qemu.boot(
+            *(image, kernel or Kernel(image.kernel), disks, None if terminal else said),
+            options=options,
+            time_limit=time_limit,
+        )
         _unpack(results, keep)
         said.seek(0)
         (keep / "console").write_bytes(said.read())

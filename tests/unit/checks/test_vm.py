@@ -96,4 +96,17 @@ def test_a_payload_belongs_to_root_and_all_may_read_it(tmp_path: Path) -> None:
 def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:
     assert tier.tier_command([], full=True)[-1] == "tests/systemd"
     assert "tests/systemd" not in tier.tier_command(["tests/host/test_ends.py"], full=True)
-    assert "not full" in tier.tier_command([], full=False)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "full", "marks"),
+    [
+        ("cloud", False, "not full and not full_kernel"),
+        ("cloud", True, "not full_kernel"),
+        ("full", False, "full_kernel and not full"),
+        ("full", True, "full_kernel"),
+    ],
+)
+def test_what_needs_the_full_kernel_is_run_with_it_alone(kernel: str, marks: str, *, full: bool) -> None:
+    command = tier.tier_command([], full=full, kernel=kernel)
+    assert command[command.index("-m", 5) + 1] == marks

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.contract.rows import ELSEWHERE, ROWS, WEIGHTS
+from tests.contract.rows import ELSEWHERE, RDMA, ROWS, WEIGHTS
 from tests.unit.resources.hosts import planned
 from tests.unit.resources.test_spec import WHOLE
 
@@ -35,7 +35,7 @@ def fields() -> set[str]:
 
 
 def test_every_field_is_shown_in_force_or_refused() -> None:
-    in_force = {row.field for row in (*ROWS, *(row for rows in WEIGHTS.values() for row in rows))}
+    in_force = {row.field for row in (*ROWS, *RDMA, *(row for rows in WEIGHTS.values() for row in rows))}
     assert sorted([*in_force, *ELSEWHERE, *REFUSED]) == sorted(fields())
 
 
