@@ -1,4 +1,4 @@
-"""Device programs as the kernel tells of them, asked without the code under test."""
+"""Programs of cgroups as the kernel tells of them, asked without the code under test."""
 
 import contextlib
 import ctypes
@@ -11,6 +11,7 @@ from typing import Final
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _LOAD, _ATTACH, _DETACH, _NEXT_ID, _BY_ID, _INFO, _QUERY = 5, 8, 9, 11, 13, 15, 16
 _DEVICE_PROGRAM, _ON_DEVICES = 15, 6
+ON_INGRESS: Final = 0
 EXCLUSIVE: Final = 0
 MULTI: Final = 2
 YES: Final = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)  # r0 = 1; exit
@@ -26,12 +27,12 @@ def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     return result, buffer.raw
 
 
-def attached(directory: str | Path) -> list[int]:
-    """The ids of the device programs on this very cgroup."""
+def attached(directory: str | Path, where: int = _ON_DEVICES) -> list[int]:
+    """The ids of the device programs on this very cgroup, or of those for what it receives."""
     ids = (ctypes.c_uint32 * 64)()
     fd = os.open(directory, os.O_RDONLY)
     try:
-        query = struct.pack("=IIIIQI4x", fd, _ON_DEVICES, 0, 0, ctypes.addressof(ids), 64)
+        query = struct.pack("=IIIIQI4x", fd, where, 0, 0, ctypes.addressof(ids), 64)
         (count,) = struct.unpack_from("=I", _bpf(_QUERY, query)[1], 24)
     finally:
         os.close(fd)

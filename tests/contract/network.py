@@ -3,6 +3,7 @@
 For each tier whose kernel has nftables, by `from tests.contract.network import *`.
 """
 
+import bisect
 import contextlib
 import json
 import os
@@ -19,13 +20,14 @@ from pyroute2 import IPRoute
 
 from swarmcg.bot import Bandwidth
 from swarmcg.cgroup import network
+from swarmcg.cgroup.network import policing
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.update import update
 from swarmcg.errors import NetworkError, UnenforceableError, UpdateError
 from swarmcg.resources import LinuxResources, Marking, Network, NetworkPlan, Rate
 from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.supervisor.launch import Launch
-from tests import cgroups
+from tests import cgroups, device_programs
 from tests.host.command import SOON_S, Command, line
 from tests.host.engine import Engine, reports, slices, until
 from tests.host.lan import (
@@ -153,9 +155,8 @@ def test_what_is_received_by_tcp_keeps_to_the_rate(engine: Engine, cable: Lan) -
         pump(sock, 4)
         sock.close()
         seen = json.loads(said.readline())
-    # The kernel's bucket holds a second's worth: 110 % and no more in any ten seconds.
-    assert max(count - RATE * at for at, count in seen) <= 1.05 * RATE
-    assert told("TCP received", between(seen, 1, 4)) >= 0.6 * RATE
+    assert told("TCP received, in its busiest second", busiest_second(seen)) <= 1.1 * RATE
+    assert told("TCP received", between(seen, 0, 4)) >= 0.6 * RATE
 
 
 def test_what_is_received_by_udp_keeps_to_the_rate(engine: Engine, cable: Lan) -> None:
@@ -168,8 +169,9 @@ def test_what_is_received_by_udp_keeps_to_the_rate(engine: Engine, cable: Lan) -
         time.sleep(0.2)  # lets the bucket have room for the last word
         sock.send(b"end")
         seen = json.loads(said.readline())
-    assert max(count - RATE * at for at, count in seen) <= 1.05 * RATE
-    assert 0.6 * RATE <= told("UDP received", between(seen, 1, FLOOD_S)) <= 1.1 * RATE
+    # The bucket, a packet, and what a receiver that was held up takes from its buffer.
+    assert max(count - RATE * at for at, count in seen) <= 0.25 * RATE
+    assert 0.6 * RATE <= told("UDP received", between(seen, 0.5, FLOOD_S)) <= 1.1 * RATE
 
 
 @contextlib.contextmanager
@@ -209,6 +211,13 @@ def between(seen: list[tuple[float, int]], start: float, end: float) -> float:
     before = max((count for at, count in seen if at <= start), default=0)
     after = max((count for at, count in seen if at <= end), default=0)
     return (after - before) / (end - start)
+
+
+def busiest_second(seen: list[tuple[float, int]]) -> float:
+    """The most bytes that came within any second."""
+    counts = [0, *(count for _, count in seen)]
+    times = [at for at, _ in seen]
+    return max(count - counts[bisect.bisect_right(times, at - 1)] for at, count in seen)
 
 
 def test_a_class_of_an_operators_own_set_up_gets_the_packets(engine: Engine, cable: Lan) -> None:
@@ -347,7 +356,9 @@ def test_rules_are_replaced_in_one_step_and_removed(home: Path, cable: Lan) -> N
     path = str(there)
     network.install(NetworkPlan(egress=Rate(CABLE, RATE), ingress=Rate(CABLE, RATE)), path)
     assert (tables(), roots(), list(classes())) == (["swarmcg-0123456789abcdef"], ["htb 5357:"], ["5357:1"])
+    assert len(policers(path)) == 1
     network.install(NetworkPlan(egress=Rate(SECOND, RATE)), path)
+    assert policers(path) == []
     assert (tables(), roots(), roots(SECOND)) == (["swarmcg-0123456789abcdef"], [], ["htb 5357:"])
     network.install(NetworkPlan(markings=(Marking(5),)), path)
     assert (tables(), roots(SECOND)) == (["swarmcg-0123456789abcdef"], [])
@@ -357,14 +368,37 @@ def test_rules_are_replaced_in_one_step_and_removed(home: Path, cable: Lan) -> N
     there.rmdir()
 
 
+def policers(path: str) -> list[int]:
+    return device_programs.attached(path, device_programs.ON_INGRESS)
+
+
+def test_200_exchanges_leave_one_policer_and_none_is_left(home: Path, cable: Lan) -> None:
+    del cable
+    there = home / "bot.0123456789abcdef"
+    there.mkdir()
+    before = device_programs.of_ours()
+    for k in range(200):
+        with policing.policed(Rate(CABLE, RATE + k), str(there)):
+            assert len(policers(str(there))) == 1
+    assert len(device_programs.of_ours() - before) == 1
+    there.rmdir()
+    until(lambda: device_programs.of_ours() <= before)
+
+
 def test_a_failed_replacement_leaves_the_earlier_rules(home: Path, cable: Lan) -> None:
     del cable
     there = home / "bot.0123456789abcdef"
     there.mkdir()
-    network.install(NetworkPlan(egress=Rate(CABLE, RATE)), str(there))
-    with pytest.raises(NetworkError):
-        network.install(NetworkPlan(egress=Rate("eth77", RATE)), str(there))
-    assert (tables(), list(classes())) == (["swarmcg-0123456789abcdef"], ["5357:1"])
+    network.install(NetworkPlan(egress=Rate(CABLE, RATE), ingress=Rate(CABLE, RATE)), str(there))
+    before = policers(str(there))
+    for failing in (
+        NetworkPlan(egress=Rate("eth77", RATE), ingress=Rate(CABLE, 2 * RATE)),
+        NetworkPlan(egress=Rate(CABLE, 2 * RATE), ingress=Rate("eth77", RATE)),
+    ):
+        with pytest.raises(NetworkError, match="no such network interface"):
+            network.install(failing, str(there))
+        assert (tables(), list(classes())) == (["swarmcg-0123456789abcdef"], ["5357:1"])
+        assert policers(str(there)) == before
     network.remove(str(there))
     there.rmdir()
 
@@ -457,17 +491,25 @@ def test_killed_at_any_moment_of_its_start_a_run_leaves_nothing_that_clean_does_
 def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
     home: Path, tmp_path: Path, cable: Lan
 ) -> None:
+    """With every program that a bot can have: for its devices, and for what it receives."""
     del cable
-    limit = Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE)
+    limits: dict[str, Any] = {
+        "bandwidth": Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE),
+        "resources": LinuxResources(devices=()),
+    }
+    before = device_programs.of_ours()
     for _ in range(CRASHES):
         with Engine(home, tmp_path) as engine:
             for _ in range(ROUNDS // CRASHES - 1):
-                engine.start("sleep", "1000", bandwidth=limit).terminate_or_kill(0)
+                engine.start("sleep", "1000", **limits).terminate_or_kill(0)
             assert tables() == []
-            engine.start("sleep", "1000", bandwidth=limit)
+            until(lambda: device_programs.of_ours() <= before)
+            engine.start("sleep", "1000", **limits)
             assert (len(tables()), roots()) == (1, ["htb 5357:"])
+            assert len(device_programs.of_ours() - before) == 2
             engine.supervisor.kill()
         until(lambda: not slices(home))
+        until(lambda: device_programs.of_ours() <= before)
     assert len(reports(tmp_path / "reports.jsonl")) == ROUNDS
 
 

@@ -16,7 +16,7 @@ from tests.contract.rows import (
     check_a_missing_write_is_noticed,
     check_in_force,
 )
-from tests.host.command import Command, line
+from tests.host.command import SOON_S, Command, line
 from tests.systemd.machine import PYTHON, only_report, resources, wait_for
 
 LINK: Final = "rdma-trial"
@@ -107,6 +107,7 @@ def test_a_limit_is_changed_while_the_bot_runs(top_home: Path, tmp_path: Path, v
         with bot.stdin as go:
             go.write("\n")
         assert json.loads(line(bot.stdout)) == [[3, EAGAIN], [5, EAGAIN]]
+        assert bot.wait(SOON_S) == 0
 
 
 def test_a_device_that_is_not_there_is_an_error(top_home: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""bpf(2) as far as device programs of a cgroup need it: load, attach, detach, and look what is attached.
+"""bpf(2) as far as programs of a cgroup need it: load, attach, detach, and look what is attached.
 
 Neither glibc nor the standard library wraps this system call, so ctypes makes it. The structs are those of
 include/uapi/linux/bpf.h; a kernel takes a shorter union bpf_attr than its own, and the missing rest as zeros.
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from swarmcg.resources.device_program import INSTRUCTION_BYTES
+from swarmcg.resources.instruction import INSTRUCTION_BYTES
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -24,8 +24,11 @@ if sys.platform != "linux":
 __all__ = [
     "ALLOW_MULTI",
     "ALLOW_OVERRIDE",
+    "DEVICES",
+    "INGRESS",
     "NAME",
     "Attached",
+    "Kind",
     "RejectedError",
     "attach",
     "attached",
@@ -33,7 +36,19 @@ __all__ = [
     "detach",
     "identity",
     "load",
+    "number",
 ]
+
+
+class Kind(NamedTuple):
+    """What programs of a cgroup are run for: BPF_PROG_TYPE_… and BPF_CGROUP_…."""
+
+    type: int
+    where: int
+
+
+DEVICES: Final = Kind(15, 6)  # BPF_PROG_TYPE_CGROUP_DEVICE, BPF_CGROUP_DEVICE, Linux 4.15
+INGRESS: Final = Kind(8, 0)  # BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS, Linux 4.10
 
 NAME: Final = b"swarmcg"
 """The name of our programs, by which they are told from others' (bpftool shows it)."""
@@ -44,8 +59,8 @@ _REPLACE: Final = 4  # BPF_F_REPLACE, Linux 5.6
 
 _PROG_LOAD, _PROG_ATTACH, _PROG_DETACH = 5, 8, 9
 _PROG_GET_FD_BY_ID, _OBJ_GET_INFO_BY_FD, _PROG_QUERY = 13, 15, 16
-_TYPE: Final = 15  # BPF_PROG_TYPE_CGROUP_DEVICE, Linux 4.15
-_WHERE: Final = 6  # BPF_CGROUP_DEVICE
+_MAP_CREATE: Final = 0
+_ARRAY: Final = 2  # BPF_MAP_TYPE_ARRAY
 _MOST_ATTACHED: Final = 64  # BPF_CGROUP_MAX_PROGS in include/linux/bpf-cgroup-defs.h
 _LICENSE: Final = b"Apache-2.0"  # only helpers reserved for GPL programs would ask for another
 _LOG_BYTES: Final = 1 << 16
@@ -73,32 +88,37 @@ class RejectedError(OSError):
 
 
 class Attached(NamedTuple):
-    """The device programs of one cgroup, by id, and the flags (``ALLOW_…``) that they were attached with."""
+    """The programs of one kind of one cgroup, by id, and the flags (``ALLOW_…``) that they were attached with."""
 
     ids: tuple[int, ...]
     flags: int
 
 
-def load(program: bytes) -> int:
-    """Loads a device program, which is in force nowhere yet. Raises RejectedError."""
+def number() -> int:
+    """A map with one entry of 64 bits, which is 0. A program that names it keeps it, whoever closes the descriptor."""
+    return _bpf(_MAP_CREATE, struct.pack("=IIIIIII16s", _ARRAY, 4, 8, 1, 0, 0, 0, NAME))[0]
+
+
+def load(kind: Kind, program: bytes) -> int:
+    """Loads a program, which is in force nowhere yet. Raises RejectedError."""
     try:
-        return _load(program)
+        return _load(kind, program)
     except OSError as e:
-        number = e.errno or 0
+        code = e.errno or 0
     # Once more for the reason: with a log buffer a load can fail for the buffer alone (ENOSPC).
     log = ctypes.create_string_buffer(_LOG_BYTES)
     with contextlib.suppress(OSError):
-        os.close(_load(program, log))
+        os.close(_load(kind, program, log))
     lines = log.value.decode(errors="replace").strip().splitlines()
-    raise RejectedError(number, "; ".join(lines[-_LOG_TAIL:]))
+    raise RejectedError(code, "; ".join(lines[-_LOG_TAIL:]))
 
 
-def _load(program: bytes, log: "ctypes.Array[ctypes.c_char] | None" = None) -> int:
+def _load(kind: Kind, program: bytes, log: "ctypes.Array[ctypes.c_char] | None" = None) -> int:
     code, license_ = ctypes.create_string_buffer(program, len(program)), ctypes.create_string_buffer(_LICENSE)
     told = (1, _LOG_BYTES, ctypes.addressof(log)) if log is not None else (0, 0, 0)
     attributes = struct.pack(
         "=IIQQIIQII16sII",
-        _TYPE,
+        kind.type,
         len(program) // INSTRUCTION_BYTES,
         ctypes.addressof(code),
         ctypes.addressof(license_),
@@ -107,7 +127,7 @@ def _load(program: bytes, log: "ctypes.Array[ctypes.c_char] | None" = None) -> i
         0,  # prog_flags
         NAME,
         0,  # prog_ifindex
-        _WHERE,  # expected_attach_type
+        kind.where,  # expected_attach_type
     )
     for _ in range(_TRIES - 1):
         with contextlib.suppress(BlockingIOError):
@@ -115,38 +135,41 @@ def _load(program: bytes, log: "ctypes.Array[ctypes.c_char] | None" = None) -> i
     return _bpf(_PROG_LOAD, attributes)[0]
 
 
-def attach(cgroup: int, program: int, *, instead_of: int | None = None) -> None:
+def attach(kind: Kind, cgroup: int, program: int, *, instead_of: int | None = None) -> None:
     """Attaches a program to a cgroup's directory, beside those that others attached.
 
     ``instead_of`` is one that is attached there and goes at the same moment; on kernels before 5.6 it goes a
-    moment later, and both must allow an access meanwhile. When this fails, nothing has changed.
+    moment later, and both must agree meanwhile. When this fails, nothing has changed.
     """
     if instead_of is None:
-        _bpf(_PROG_ATTACH, struct.pack("=IIIII", cgroup, program, _WHERE, ALLOW_MULTI, 0))
+        _bpf(_PROG_ATTACH, struct.pack("=IIIII", cgroup, program, kind.where, ALLOW_MULTI, 0))
         return
     try:
-        _bpf(_PROG_ATTACH, struct.pack("=IIIII", cgroup, program, _WHERE, ALLOW_MULTI | _REPLACE, instead_of))
+        _bpf(
+            _PROG_ATTACH,
+            struct.pack("=IIIII", cgroup, program, kind.where, ALLOW_MULTI | _REPLACE, instead_of),
+        )
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise
-        attach(cgroup, program)
+        attach(kind, cgroup, program)
         try:
-            detach(cgroup, instead_of)
+            detach(kind, cgroup, instead_of)
         except OSError:
-            detach(cgroup, program)
+            detach(kind, cgroup, program)
             raise
 
 
-def detach(cgroup: int, program: int) -> None:
+def detach(kind: Kind, cgroup: int, program: int) -> None:
     """Takes a program off a cgroup. It is gone when nobody holds a descriptor of it."""
-    _bpf(_PROG_DETACH, struct.pack("=IIII", cgroup, program, _WHERE, 0))
+    _bpf(_PROG_DETACH, struct.pack("=IIII", cgroup, program, kind.where, 0))
 
 
-def attached(cgroup: int) -> Attached:
+def attached(kind: Kind, cgroup: int) -> Attached:
     """What is attached to this very cgroup, by whomever; not what its ancestors have."""
     ids = (ctypes.c_uint32 * _MOST_ATTACHED)()
     layout = "=IIIIQI4x"
-    asked = struct.pack(layout, cgroup, _WHERE, 0, 0, ctypes.addressof(ids), _MOST_ATTACHED)
+    asked = struct.pack(layout, cgroup, kind.where, 0, 0, ctypes.addressof(ids), _MOST_ATTACHED)
     _, answer = _bpf(_PROG_QUERY, asked)
     *_, flags, _, count = struct.unpack(layout, answer)
     return Attached(tuple(ids[:count]), flags)

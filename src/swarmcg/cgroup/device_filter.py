@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from swarmcg.cgroup import bpf
+from swarmcg.cgroup import bpf, programs
 from swarmcg.cgroup.files import read_text
 from swarmcg.errors import CgroupError
 from swarmcg.resources import DeviceControl, DeviceRules, Lack
@@ -53,15 +53,19 @@ def exchange(path: str, rules: DeviceRules | None) -> None:
     At no moment is it without the earlier rules or these. Files that are open stay open. Two exchanges of
     one slice exclude each other by the caller's means. Raises CgroupError; then the earlier rules are in force.
     """
-    with _told(path), _directory(path) as cgroup, contextlib.ExitStack() as held:
-        before = _ours(cgroup, held)
-        program = None if rules is None else _loaded(rules, held)
-        _replace(cgroup, program, before)
-        try:
-            _confirm(cgroup, path, program)
-        except BaseException:
-            _replace(cgroup, before[0] if before else None, _ours(cgroup, held))
-            raise
+    with (
+        _told(path),
+        _loaded(rules) as program,
+        programs.exchanged(bpf.DEVICES, path, program) as shown,
+    ):
+        if not shown.as_asked:
+            raise CgroupError(
+                "The device rules were taken differently by the kernel",
+                path=path,
+                value=shown.there,
+                cause=f"it shows the programs {shown.there} of ours where {shown.asked} was attached",
+                remedy="See who else changes programs of this cgroup: bpftool cgroup show PATH.",
+            )
 
 
 def control(directories: Sequence[str], proc: str = "/proc") -> DeviceControl:
@@ -82,7 +86,7 @@ def control(directories: Sequence[str], proc: str = "/proc") -> DeviceControl:
 def refusal() -> OSError | None:
     """Why the kernel takes no device program from this process; None when it does. One is loaded and let go."""
     try:
-        os.close(bpf.load(assemble(DeviceRules(allow=True))))
+        os.close(bpf.load(bpf.DEVICES, assemble(DeviceRules(allow=True))))
     except OSError as e:
         return e
     return None
@@ -106,8 +110,8 @@ def _closed(seen: Iterable[tuple[str, bpf.Attached]]) -> Lack | None:
 
 
 def _look(directory: str) -> bpf.Attached:
-    with contextlib.suppress(OSError), _directory(directory) as cgroup:
-        return bpf.attached(cgroup)
+    with contextlib.suppress(OSError), programs.directory(directory) as cgroup:
+        return bpf.attached(bpf.DEVICES, cgroup)
     return bpf.Attached((), 0)
 
 
@@ -121,58 +125,16 @@ def _of_v1(proc: str) -> tuple[str, ...]:
     return ()
 
 
-def _loaded(rules: DeviceRules, held: contextlib.ExitStack) -> int:
-    program = bpf.load(assemble(rules))
-    held.callback(os.close, program)
-    return program
-
-
-def _ours(cgroup: int, held: contextlib.ExitStack) -> list[int]:
-    """Descriptors of our programs on this cgroup, for as long as they are held."""
-    found = []
-    for number in bpf.attached(cgroup).ids:
-        with contextlib.suppress(FileNotFoundError):
-            program = bpf.by_id(number)
-            held.callback(os.close, program)
-            if bpf.identity(program)[1] == bpf.NAME:
-                found.append(program)
-    return found
-
-
-def _replace(cgroup: int, program: int | None, before: Sequence[int]) -> None:
-    """One of ours, or none, where there were these. More than one is there only when we were killed before
-    Linux 5.6, between attaching the new one and detaching the old one.
-    """
-    kept = None if program is None else bpf.identity(program)[0]
-    rest = [other for other in before if bpf.identity(other)[0] != kept]
-    if program is not None and len(rest) == len(before):
-        bpf.attach(cgroup, program, instead_of=rest.pop(0) if rest else None)
-    for other in rest:
-        bpf.detach(cgroup, other)
-
-
-def _confirm(cgroup: int, path: str, program: int | None) -> None:
-    """Raises CgroupError unless the program is the one of ours that the kernel shows."""
-    with contextlib.ExitStack() as held:
-        shown = [bpf.identity(other)[0] for other in _ours(cgroup, held)]
-    wanted = [] if program is None else [bpf.identity(program)[0]]
-    if shown != wanted:
-        raise CgroupError(
-            "The device rules were taken differently by the kernel",
-            path=path,
-            value=shown,
-            cause=f"it shows the programs {shown} of ours where {wanted} was attached",
-            remedy="See who else changes programs of this cgroup: bpftool cgroup show PATH.",
-        )
-
-
 @contextlib.contextmanager
-def _directory(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _loaded(rules: DeviceRules | None) -> Iterator[int | None]:
+    if rules is None:
+        yield None
+        return
+    program = bpf.load(bpf.DEVICES, assemble(rules))
     try:
-        yield fd
+        yield program
     finally:
-        os.close(fd)
+        os.close(program)
 
 
 @contextlib.contextmanager

@@ -39,10 +39,12 @@ class Networking(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lack`` says why packets cannot be told by the cgroup of their socket, None where they can. ``links`` maps
     the name of each network interface to the root qdisc that another program gave it (``htb 1:``), None where
-    it has the kernel's own. ``default`` is the one interface of the default routes.
+    it has the kernel's own. ``default`` is the one interface of the default routes. ``ingress`` says why what is
+    received cannot be limited although packets can be told.
     """
 
     lack: Lack | None = None
+    ingress: Lack | None = None
     links: Mapping[str, str | None] = {}
     default: str | None = None
 

@@ -7,17 +7,14 @@ there. So no path through the program tests a number twice, and the kernel's ver
 needs no more steps than there are instructions.
 """
 
-import struct
-import sys
 from collections.abc import Iterable
 from itertools import chain, product
-from typing import Final, NamedTuple
+from typing import Final
 
 from swarmcg.resources.device_rules import DeviceRules, Kind, Node
+from swarmcg.resources.instruction import INSTRUCTION_BYTES, Instruction
 
-__all__ = ["INSTRUCTION_BYTES", "assemble", "most_bytes"]
-
-INSTRUCTION_BYTES: Final = 8
+__all__ = ["assemble", "most_bytes"]
 
 # Opcodes and registers of include/uapi/linux/bpf.h and bpf_common.h.
 _LOAD_WORD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
@@ -43,21 +40,7 @@ _MOST: Final = 2**15 - 1
 _LARGEST_OPERAND: Final = 2**31 - 1
 
 
-class _Instruction(NamedTuple):
-    """struct bpf_insn."""
-
-    code: int
-    target: int = 0
-    source: int = 0
-    offset: int = 0
-    operand: int = 0
-
-    def packed(self) -> bytes:
-        low, high = (self.target, self.source)[:: 1 if sys.byteorder == "little" else -1]
-        return struct.pack("=BBhi", self.code, low | high << 4, self.offset, self.operand)
-
-
-_Code = list[_Instruction]
+_Code = list[Instruction]
 _Entries = tuple[tuple[Node, frozenset[str]], ...]
 
 
@@ -67,12 +50,12 @@ def assemble(rules: DeviceRules) -> bytes:
     One that is longer than :func:`most_bytes` cannot be loaded; its jumps mean nothing.
     """
     code = [
-        _Instruction(_LOAD_WORD, _KIND, _CONTEXT, 0),  # access_type: how in the upper half, the kind below
-        _Instruction(_COPY, _ACCESS, _KIND),
-        _Instruction(_AND, _KIND, operand=0xFFFF),
-        _Instruction(_SHIFT_RIGHT, _ACCESS, operand=16),
-        _Instruction(_LOAD_WORD, _MAJOR, _CONTEXT, 4),
-        _Instruction(_LOAD_WORD, _MINOR, _CONTEXT, 8),
+        Instruction(_LOAD_WORD, _KIND, _CONTEXT, 0),  # access_type: how in the upper half, the kind below
+        Instruction(_COPY, _ACCESS, _KIND),
+        Instruction(_AND, _KIND, operand=0xFFFF),
+        Instruction(_SHIFT_RIGHT, _ACCESS, operand=16),
+        Instruction(_LOAD_WORD, _MAJOR, _CONTEXT, 4),
+        Instruction(_LOAD_WORD, _MINOR, _CONTEXT, 8),
     ]
     table = _Table(rules)
     for kind, number in _KINDS.items():
@@ -144,15 +127,15 @@ def _of_major(table: _Table, kind: Kind, major: int) -> _Code:
 def _only_for(register: int, number: int, block: _Code) -> _Code:
     """The block, jumped over when the register holds another number. The block ends with an answer."""
     reach = min(len(block), _MOST)  # beyond that the program is too long anyway
-    return [_Instruction(_JUMP_UNLESS_EQUAL, register, offset=reach, operand=number), *block]
+    return [Instruction(_JUMP_UNLESS_EQUAL, register, offset=reach, operand=number), *block]
 
 
 def _answer(allowed: frozenset[str]) -> _Code:
     """1 when nothing is asked for but these letters."""
     missing = _EVERY_BIT & ~sum(_BITS[letter] for letter in allowed)
     return [
-        _Instruction(_AND, _ACCESS, operand=missing),
-        _Instruction(_SET, _ANSWER, operand=0),
-        *_only_for(_ACCESS, 0, [_Instruction(_SET, _ANSWER, operand=1)]),
-        _Instruction(_EXIT),
+        Instruction(_AND, _ACCESS, operand=missing),
+        Instruction(_SET, _ANSWER, operand=0),
+        *_only_for(_ACCESS, 0, [Instruction(_SET, _ANSWER, operand=1)]),
+        Instruction(_EXIT),
     ]

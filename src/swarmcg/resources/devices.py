@@ -12,6 +12,7 @@ from swarmcg.bot import Row
 from swarmcg.resources import device_program
 from swarmcg.resources.abilities import Abilities
 from swarmcg.resources.device_rules import DeviceRules, complete
+from swarmcg.resources.instruction import INSTRUCTION_BYTES
 from swarmcg.resources.rows import impossible, nonsense, satisfied
 from swarmcg.resources.spec import Device, LinuxResources
 
@@ -63,7 +64,7 @@ def _check_length(asked: DeviceRules, abilities: Abilities) -> None:
     length, most = len(device_program.assemble(asked)), device_program.most_bytes(abilities.kernel)
     if length <= most:
         return
-    size = device_program.INSTRUCTION_BYTES
+    size = INSTRUCTION_BYTES
     nonsense(
         FIELD,
         f"{len(asked.exceptions)} nodes",

@@ -195,10 +195,10 @@ def _bandwidth(bandwidth: Bandwidth, network: Network, abilities: Abilities) -> 
             field=_INGRESS,
             file=None,
             value=f"{interface or '?'} {bandwidth.ingress_bps}",
-            why="nftables drops what is received faster",
+            why="a program of the slice drops what is received faster, and nftables does over longer times",
             enforceable=True,
         )
-        yield _judged(row, lack)
+        yield _judged(row, lack or abilities.network.ingress)
 
 
 def _egress_lack(interface: str | None, network: Network, abilities: Abilities) -> Lack | None:

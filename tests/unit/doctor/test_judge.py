@@ -235,6 +235,13 @@ CASES: Final[list[tuple[Seen, str, str, str, str]]] = [
         "no nftables",
         "modprobe it",
     ),
+    (
+        linux(network=Networking(ingress=Lack("no program", "be root"))),
+        "network",
+        "warn",
+        "what is received cannot be limited: no program",
+        "be root",
+    ),
     (kernel(open_files=100), "open-files", "warn", "room for 20 bots", "LimitNOFILE"),
 ]
 

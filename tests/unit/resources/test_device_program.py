@@ -8,8 +8,9 @@ from hypothesis import given, strategies as st
 
 from swarmcg.errors import ResourcesError
 from swarmcg.resources import Device, device_rules
-from swarmcg.resources.device_program import INSTRUCTION_BYTES, assemble, most_bytes
+from swarmcg.resources.device_program import assemble, most_bytes
 from swarmcg.resources.device_rules import DeviceRules, Node
+from swarmcg.resources.instruction import INSTRUCTION_BYTES
 from tests.unit.resources.bpf_machine import decides
 from tests.unit.resources.hosts import planned
 

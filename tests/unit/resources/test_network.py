@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+import msgspec
 import pytest
 
 from swarmcg.bot import Bandwidth
@@ -116,6 +117,14 @@ def test_where_packets_cannot_be_told_nothing_is_in_force() -> None:
     made = planned(Network(class_id=5), Bandwidth(egress_bps=2000), lack)
     assert [found.why for found in made.unenforced] == ["the kernel cannot"] * 2
     assert made.network is None
+
+
+def test_without_a_program_what_is_received_is_not_limited_and_what_is_sent_is() -> None:
+    lack = msgspec.structs.replace(LINKS, ingress=Lack("no program can be loaded", "Run as root."))
+    made = planned(None, Bandwidth(egress_bps=2000, ingress_bps=3000), lack)
+    assert [(row.field, row.why) for row in made.refused] == [(INGRESS, "no program can be loaded")]
+    assert made.network is not None
+    assert made.network.ingress is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "a:b", "sixteen-letters!", "é" * 8])

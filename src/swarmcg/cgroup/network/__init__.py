@@ -1,4 +1,5 @@
-"""Limits on the packets of a slice: nftables tells them by the cgroup of their socket, HTB delays them.
+"""Limits on the packets of a slice: nftables tells them by the cgroup of their socket, HTB delays them, and a program
+of the slice drops what comes too fast.
 
 Each slice has one nftables table of its own, whose name holds the incarnation and whose comment says where
 the slice and its HTB class are. So the kernel's own tables are the record: a table whose slice is gone is an
@@ -19,7 +20,10 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+import msgspec
+
 from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.network import policing
 from swarmcg.cgroup.network.place import Label, Place, namespace_lack, orphaned, table_name
 from swarmcg.errors import NetworkError
 from swarmcg.flock import hold
@@ -79,7 +83,9 @@ def probe() -> Networking:
     from swarmcg.cgroup.network import nft, shaping  # noqa: PLC0415  pyroute2 is slow to import
 
     lack = nft.lack()
-    return Networking(lack=lack) if lack is not None else shaping.networking()
+    if lack is not None:
+        return Networking(lack=lack)
+    return msgspec.structs.replace(shaping.networking(), ingress=policing.lack())
 
 
 @_apart
@@ -93,6 +99,7 @@ def install(rules: NetworkPlan, slice_path: str) -> None:
     with (
         _kernel("The limits on packets could not be put in force", slice_path) as (tables, shaper),
         _tidy(tables, shaper),
+        policing.policed(rules.ingress, slice_path),
     ):
         shaped = shaper.add(rules.egress) if rules.egress is not None else None
         tables.put(Label(place=place, shaped=shaped), rules)
@@ -107,6 +114,7 @@ def remove(slice_path: str) -> None:
         _kernel("The limits on packets could not be removed", slice_path) as (tables, shaper),
         _tidy(tables, shaper),
     ):
+        policing.unpoliced(slice_path)
         tables.delete(table_name(slice_path))
 
 

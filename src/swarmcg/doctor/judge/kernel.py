@@ -118,9 +118,11 @@ def devices(host: Linux) -> Iterator[Check]:
 
 
 def network(host: Linux) -> Iterator[Check]:
-    """Network limits are nftables rules that match a slice by its path."""
-    lack = host.network.lack
-    if lack is None:
+    """Network limits are nftables rules that match a slice by its path, and for what it receives a program."""
+    lack, ingress = host.network.lack, host.network.ingress
+    if lack is None and ingress is not None:
+        yield warn("network", f"what is received cannot be limited: {ingress.why}", ingress.remedy)
+    elif lack is None:
         yield ok("network", "nftables tells the packets of a slice: network limits can be enforced")
     else:
         yield warn("network", f"network limits cannot be enforced: {lack.why}", lack.remedy)
