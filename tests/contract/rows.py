@@ -20,7 +20,7 @@ from swarmcg.resources import LinuxResources, plan
 MB: Final = 1 << 20
 Check = Callable[[Path, Path, "InForce"], None]
 DISK: Final = "DISK"
-"""Stands for the trial disk's MAJ:MIN in what a file must show, and for its two numbers in what is asked for."""
+"""Stands for the trial disk's MAJ:MIN, and as a name in what is asked for, for its two numbers."""
 
 
 class InForce(NamedTuple):
@@ -35,7 +35,7 @@ class InForce(NamedTuple):
 
     @property
     def controllers(self) -> set[str]:
-        return {file.partition(".")[0] for file in self.files}
+        return {file.partition(".")[0] for file in self.files} - {"cgroup"}
 
     def __str__(self) -> str:
         return f"{self.field}={json.dumps(self.asked)}"
@@ -101,6 +101,12 @@ ROWS: Final = (
     InForce("unified", {"unified": {"memory.oom.group": "1"}}, {"memory.oom.group": "1"}),
     InForce("unified", {"unified": {"memory.swap.high": "16M"}}, {"memory.swap.high": str(16 * MB)}),
     InForce("unified", {"pids": {"limit": 64}, "unified": {"pids.max": "7"}}, {"pids.max": "7"}),
+    InForce("unified", {"unified": {"cgroup.max.depth": "5"}}, {"cgroup.max.depth": "5"}),
+    InForce(
+        "unified",
+        {"unified": {"io.max": f"{DISK} rbps=4194304\n{DISK} wiops=77"}},
+        {"io.max": f"{DISK} rbps=4194304 wbps=max riops=max wiops=77"},
+    ),
 )
 WEIGHTS: Final = {
     "bfq": (
@@ -178,7 +184,7 @@ def check_a_missing_write_is_noticed(directory: Path, disk: Path, row: InForce) 
 def _resources(asked: Mapping[str, Any], disk: Path) -> LinuxResources:
     number = os.stat(disk).st_rdev
     numbers = f'"major": {os.major(number)}, "minor": {os.minor(number)}'
-    return LinuxResources.from_json(json.dumps(asked).replace(f'"{DISK}": 0', numbers))
+    return LinuxResources.from_json(_named(json.dumps(asked).replace(f'"{DISK}": 0', numbers), disk))
 
 
 def _named(text: str, disk: Path) -> str:

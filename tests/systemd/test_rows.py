@@ -30,6 +30,9 @@ def test_the_row_is_in_force(top_home: Path, scratch_disk: Path, row: InForce, c
 
 
 @pytest.mark.parametrize(("how", "row"), [(how, row) for how in WEIGHTS for row in WEIGHTS[how]], ids=str)
-def test_the_weight_is_in_force(top_home: Path, scratch_disk: Path, how: str, row: InForce) -> None:
+@pytest.mark.parametrize("check", [check_in_force, check_a_missing_write_is_noticed])
+def test_the_weight_is_in_force(
+    top_home: Path, scratch_disk: Path, how: str, row: InForce, check: Check
+) -> None:
     with sharing(how, scratch_disk):
-        check_in_force(top_home, scratch_disk, row)
+        check(top_home, scratch_disk, row)
