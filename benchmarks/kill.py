@@ -15,8 +15,9 @@ import psutil
 from benchmarks.measuring import Row
 from swarmcg.cgroup.home import find_home
 from swarmcg.cgroup.names import new_incarnation
-from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 
 __all__ = ["rows", "survivors"]
 

@@ -25,8 +25,8 @@ from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.update import update
 from swarmcg.errors import NetworkError, UnenforceableError, UpdateError
 from swarmcg.resources import LinuxResources, Marking, Network, NetworkPlan, Rate
-from swarmcg.supervisor.client import SupervisedBot
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 from tests import cgroups, device_programs
 from tests.host.command import SOON_S, Command, line
 from tests.host.engine import Engine, reports, slices, until

@@ -19,9 +19,10 @@ from swarmcg.bot import ExitReport
 from swarmcg.cgroup.home import Home, find_home
 from swarmcg.errors import SwarmcgError
 from swarmcg.journal import Journal
-from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 from swarmcg.supervisor.supervisor import Supervisor
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ import pytest
 
 from swarmcg.errors import CgroupError, StartError
 from swarmcg.resources import LinuxResources
-from swarmcg.supervisor.client import SupervisedBot
+from swarmcg.supervisor.supervised import SupervisedBot
 from tests.host.engine import SOON_S, Engine, compiled, slices
 
 MB: Final = 1 << 20

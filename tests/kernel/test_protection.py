@@ -12,7 +12,7 @@ import pytest
 
 from swarmcg.errors import UnenforceableError
 from swarmcg.resources import LinuxResources, Memory
-from swarmcg.supervisor.client import SupervisedBot
+from swarmcg.supervisor.supervised import SupervisedBot
 from tests.host.engine import SOON_S, Engine, until
 
 MB: Final = 1 << 20

@@ -15,8 +15,9 @@ from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.home import Home, find_home, needs_scope
 from swarmcg.doctor import canary
 from swarmcg.resources import LinuxResources
-from swarmcg.supervisor.client import Connection, SupervisedBot
+from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 from swarmcg.supervisor.unit import find_unit
 
 if sys.platform != "linux":

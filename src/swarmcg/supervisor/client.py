@@ -1,4 +1,4 @@
-"""The library's side: a supervisor process of our own, and bots that talk to it. No thread is started here.
+"""The library's side: connections to a supervisor process of our own, or to the bots unit. No thread is started here.
 
 Everything may be used from any thread. A connection lives until it is closed, its process ends, or neither it
 nor a bot of it that has not ended is in use any more.
@@ -6,7 +6,6 @@ nor a bot of it that has not ended is in use any more.
 
 import contextlib
 import errno
-import logging
 import os
 import select
 import socket
@@ -19,25 +18,20 @@ from typing import Any, ClassVar, Final, Self
 
 import msgspec
 
-from swarmcg.bot import ExitReport, Resources, check_grace
 from swarmcg.cgroup.home import Home
-from swarmcg.cgroup.update import update
-from swarmcg.errors import ConfigError, OwnerLostError, StartError, SwarmcgError, WaitTimeout, from_dict
+from swarmcg.errors import StartError, from_dict
 from swarmcg.keeper.wire import Wire
 from swarmcg.ladder import FREEZE_S, KILL_S
-from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import LONGEST_POLL_S, SupervisedBot, lost
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Connection", "Connections", "SupervisedBot", "UnitConnection"]
+__all__ = ["Connection", "Connections", "UnitConnection"]
 
-_LOG: Final = logging.getLogger("swarmcg")
 _START_S: Final = 60.0
 """How long a start may take: making the slice, forking, and exec from a slow disk."""
-_LONGEST_POLL_S: Final = 86400.0
-"""poll(2) takes an int of milliseconds; who waits longer asks again."""
 _REPORT_S: Final = 60.0
 """How long after the ladder's last rung reports may take, and the removal of slices, on a slow disk."""
 _PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -103,7 +97,7 @@ class Connections:
         *,
         cwd: str | None,
         stdio: tuple[int, int, int],
-    ) -> "SupervisedBot":
+    ) -> SupervisedBot:
         """Starts a command in a slice of its own, after :meth:`reserve`.
 
         Raises a SwarmcgError when it does not run; nothing is left then.
@@ -256,141 +250,8 @@ def _wait_for_end(ending: socket.socket, timeout: float) -> None:
     poll.register(ending, select.POLLRDHUP)
     end = time.monotonic() + timeout
     while (left := end - time.monotonic()) > 0:
-        if poll.poll(min(left, _LONGEST_POLL_S) * 1000):
+        if poll.poll(min(left, LONGEST_POLL_S) * 1000):
             return
-
-
-class SupervisedBot:
-    """A bot in a slice of its own; see :class:`swarmcg.Bot`. Made by :meth:`Connection.start` only.
-
-    ``pid`` is its main process, ``incarnation`` names this life of it, ``slice`` is its cgroup's directory.
-    ``trouble`` is what went wrong after its end, if anything did.
-    """
-
-    def __init__(self, connection: Connections, wire: Wire, launch: Launch, told: dict[str, Any]) -> None:
-        self.bot_id: Final = launch.bot_id
-        self.pid: Final[int] = told["pid"]
-        self.incarnation: Final[str] = told["incarnation"]
-        self.slice: Final[str] = told["slice"]
-        self._connection: Final = connection
-        self._policy: Final = launch.on_unenforceable
-        self._wire: Final = wire
-        self._lock: Final = threading.Lock()
-        self._waiting = 0
-        self._report: ExitReport | None = None
-        self._lost: OwnerLostError | None = None
-        self._stuck: SwarmcgError | None = None
-        self.trouble: SwarmcgError | None = None
-
-    def __repr__(self) -> str:
-        return f"<bot {self.bot_id!r} pid {self.pid} in {self.slice}>"
-
-    def wait(self, timeout: float | None = None) -> ExitReport:
-        """Blocks until the slice is empty and returns the report, the same one every time.
-
-        Raises WaitTimeout (also a TimeoutError) when ``timeout`` seconds pass first, OwnerLostError when the
-        supervisor died: the bot is ended then by its keeper, and its report is in the journal. When the report
-        could not be kept in the journal, or the slice not removed, ``trouble`` says why.
-        """
-        end = None if timeout is None else time.monotonic() + timeout
-        while (done := self._outcome()) is None:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            self._listen(left)  # also when no time is left: the news may be there
-            if left == 0 and self._outcome() is None:
-                raise WaitTimeout(
-                    f"Bot {self.bot_id!r} has not ended",
-                    value=timeout,
-                    cause=f"it was waited for {timeout} seconds",
-                    remedy="Wait longer, or terminate it.",
-                )
-        return done
-
-    def drain(self, deadline: float | None = None) -> None:
-        """Asks the bot to finish its task and end; see :meth:`swarmcg.Bot.drain`."""
-        self._tell({"do": "drain", "deadline": None if deadline is None else check_grace(deadline)})
-
-    def terminate(self, grace: float | None = None) -> None:
-        """Starts what :meth:`terminate_or_kill` does, and returns at once."""
-        self._stuck = None
-        self._tell({"do": "terminate", "grace": None if grace is None else check_grace(grace)})
-
-    def terminate_or_kill(self, grace: float | None = None) -> None:
-        """Terminates, then kills, and blocks until the bot is proven gone; see
-        :meth:`swarmcg.Bot.terminate_or_kill`.
-        """
-        self.terminate(grace)
-        while self._outcome() is None:
-            if self._stuck is not None:
-                raise self._stuck
-            self._listen(None)
-
-    def update(self, resources: Resources) -> None:
-        """Changes the limits that the resources name; see :meth:`swarmcg.Bot.update`.
-
-        The files are written by this process, which needs the rights to. What the policy at the start was,
-        ``refuse`` or ``report``, holds here, too.
-        """
-        if not isinstance(resources, LinuxResources):
-            raise ConfigError(
-                "The resources are no LinuxResources",
-                value=repr(resources),
-                remedy="Make them with LinuxResources.from_json(text).",
-            )
-        update([self.slice], resources, policy=self._policy)
-
-    def _outcome(self) -> ExitReport | None:
-        with self._lock:
-            if self._lost is not None:
-                raise self._lost
-            return self._report
-
-    def _tell(self, message: dict[str, Any]) -> None:
-        with self._lock:
-            if self._report is None and self._lost is None:
-                with contextlib.suppress(OSError):  # it has ended or its supervisor died: wait() says which
-                    self._wire.send(message)
-
-    def _listen(self, timeout: float | None) -> None:
-        """Waits for news, at most ``timeout`` seconds. Any number of threads may; one of them takes the news
-        in.
-        """
-        with self._lock:
-            if self._report is not None or self._lost is not None:
-                return
-            fd = self._wire.fileno()
-            self._waiting += 1
-        try:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(None if timeout is None else min(max(0, timeout), _LONGEST_POLL_S) * 1000)
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                self._take_in()
-
-    def _take_in(self) -> None:
-        if not self._wire.ended:
-            for message, _ in self._wire.receive():
-                self._note(message)
-        if self._wire.ended and self._report is None and self._lost is None:
-            self._lost = _lost(self.bot_id)
-            self._connection.ended()
-        if (self._report is not None or self._lost is not None) and not self._waiting:
-            self._wire.close()
-
-    def _note(self, message: dict[str, Any]) -> None:
-        if message["event"] == "stuck":
-            self._stuck = from_dict(message["error"])
-        elif message["event"] == "ended":
-            self._report = msgspec.convert(message["report"], ExitReport)
-            self.trouble = from_dict(message["trouble"]) if message["trouble"] else None
-            if self.trouble is not None:
-                _LOG.error("%s", self.trouble)
-            self._connection.ended()
-
-    def __del__(self) -> None:
-        if hasattr(self, "_wire") and self._wire.fileno() >= 0:
-            self._wire.close()
 
 
 def _outcome(wire: Wire, bot_id: str | None) -> dict[str, Any]:
@@ -407,7 +268,7 @@ def _outcome(wire: Wire, bot_id: str | None) -> dict[str, Any]:
                 raise from_dict(message["error"])
             return message
     if wire.ended:
-        raise _lost(bot_id)
+        raise lost(bot_id)
     raise StartError(
         f"{'The supervisor' if bot_id is None else f'Bot {bot_id!r}'} could not be started in time",
         step="exec",
@@ -428,13 +289,4 @@ def _owner_lost(bot_id: str) -> Iterator[None]:
                 errno=e.errno,
                 remedy="Shorten the arguments or the environment.",
             ) from e
-        raise _lost(bot_id) from e
-
-
-def _lost(bot_id: str | None) -> OwnerLostError:
-    return OwnerLostError(
-        f"The supervisor{'' if bot_id is None else f' of bot {bot_id!r}'} died",
-        cause="its process was ended by somebody, or had a fault",
-        remedy="The keeper ends the bot by the stop ladder and reports it in the journal; "
-        "'swarmcg clean' shows what is left.",
-    )
+        raise lost(bot_id) from e

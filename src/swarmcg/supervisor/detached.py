@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from swarmcg.journald import stream
-from swarmcg.supervisor.client import SupervisedBot, UnitConnection
+from swarmcg.supervisor.client import UnitConnection
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 from swarmcg.supervisor.unit import no_unit, reach
 
 if sys.platform != "linux":

@@ -8,8 +8,9 @@ from typing import Final
 from swarmcg.cgroup.home import find_home, needs_scope
 from swarmcg.errors import ConfigError
 from swarmcg.places import places
-from swarmcg.supervisor.client import Connection, Connections, SupervisedBot, UnitConnection
+from swarmcg.supervisor.client import Connection, Connections, UnitConnection
 from swarmcg.supervisor.launch import Launch
+from swarmcg.supervisor.supervised import SupervisedBot
 from swarmcg.supervisor.unit import find_unit, no_unit, reach
 
 if sys.platform != "linux":
