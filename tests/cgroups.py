@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 PREFIX: Final = f"swarmcg-test-{os.getpid()}-"
-PATIENCE_MS: Final = 10_000
+PATIENCE_MS: Final = 60_000
 _numbers: Final = itertools.count()
 
 

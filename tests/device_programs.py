@@ -12,6 +12,8 @@ _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _LOAD, _ATTACH, _DETACH, _NEXT_ID, _BY_ID, _INFO, _QUERY = 5, 8, 9, 11, 13, 15, 16
 _DEVICE_PROGRAM, _ON_DEVICES = 15, 6
 ON_INGRESS: Final = 0
+ON_PACKETS: Final = 8
+"""A kind of program, as which those that keep to a rate are loaded."""
 EXCLUSIVE: Final = 0
 MULTI: Final = 2
 YES: Final = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)  # r0 = 1; exit
@@ -39,19 +41,19 @@ def attached(directory: str | Path, where: int = _ON_DEVICES) -> list[int]:
     return list(ids[:count])
 
 
-def of_ours() -> set[int]:
-    """The ids of every loaded program of this kernel that is named as ours are."""
+def of_ours(kind: int = _DEVICE_PROGRAM) -> set[int]:
+    """The ids of every loaded program of this kernel that is of that kind and named as ours are."""
     found: set[int] = set()
     number = 0
     with contextlib.suppress(FileNotFoundError):  # after the last one
         while True:
             (number,) = struct.unpack_from("=I", _bpf(_NEXT_ID, struct.pack("=III", number, 0, 0))[1], 4)
-            if _name(number) == b"swarmcg":
+            if _kind_and_name(number) == (kind, b"swarmcg"):
                 found.add(number)
     return found
 
 
-def _name(number: int) -> bytes | None:
+def _kind_and_name(number: int) -> tuple[int, bytes] | None:
     try:
         fd, _ = _bpf(_BY_ID, struct.pack("=III", number, 0, 0))
     except FileNotFoundError:  # gone meanwhile
@@ -61,7 +63,8 @@ def _name(number: int) -> bytes | None:
         _bpf(_INFO, struct.pack("=IIQ", fd, 80, ctypes.addressof(info)))
     finally:
         os.close(fd)
-    return info.raw[64:].rstrip(b"\0")
+    (kind,) = struct.unpack_from("=I", info.raw)
+    return kind, info.raw[64:].rstrip(b"\0")
 
 
 def attach(directory: str | Path, code: bytes, flags: int, name: bytes = b"another") -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests import cgroups
 
-PATIENCE: Final = float(os.environ.get("SWARMCG_TEST_PATIENCE", "2.0"))
+PATIENCE: Final = float(os.environ.get("SWARMCG_TEST_PATIENCE", "20"))
 LOOK_EVERY: Final = 0.01
 EXEC_LOOKS: Final = 5
 # In a guest of our own everything that appears was made by the test. Elsewhere others are at work too.

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import pytest
 
-from checks import debian, machine, uml
+from checks import coverage_data, debian, machine, uml
 from checks.vm import image, tier
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -28,7 +28,11 @@ PLATFORMS: Final = {
 }
 # User-mode-linux 6.12.113 panics when a fork is refused half-way in a storm of them (flush_tlb_mm below dup_mm).
 LEFT_OUT: Final = {"trixie": ("-m", "not storms")}
-TIERS: Final = ("unit", "host", "kernel", "systemd")
+TIERS: Final = ("unit", "host", "kernel", "systemd", "hostile")
+# Each test has cgroups, a state directory and, where it needs one, a network of its own. Much of the time goes into
+# waiting, for grace periods and for interpreters to start, so there are more of them than processors.
+WORKERS: Final = (os.cpu_count() or 1) + 1
+PARALLEL: Final = ("-n", str(WORKERS), "--dist", "loadgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +85,24 @@ def types(_settings: Settings, _ran: frozenset[str]) -> Outcome:
 
 def unit(settings: Settings, _ran: frozenset[str]) -> Outcome:
     """Tests that need neither root nor cgroups."""
-    return _tier("unit", settings)
+    return _tier("unit", ["tests/unit"], settings)
 
 
 def host(settings: Settings, _ran: frozenset[str]) -> Outcome:
-    """Tests on this machine's own kernel."""
+    """Tests on this machine's own kernel, but for the hostile ones."""
+    return _on_this_kernel("host", "not hostile", settings)
+
+
+def hostile(settings: Settings, _ran: frozenset[str]) -> Outcome:
+    """Bots that resist, attack or flood, and kills of our own processes at any point."""
+    return _on_this_kernel("hostile", "hostile", settings)
+
+
+def _on_this_kernel(name: str, marked: str, settings: Settings) -> Outcome:
     obstacle = machine.no_writable_cgroup2()
-    return Outcome("cannot run", obstacle) if obstacle else _tier("host", settings)
+    if obstacle:
+        return Outcome("cannot run", obstacle)
+    return _tier(name, ["tests/host", "-m", marked], settings)
 
 
 def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
@@ -104,11 +119,14 @@ def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
             suites.append(suite)
         except debian.UnavailableError as error:
             lacking.append(f"no kernel of {suite}: {error}")
+    failed: list[str] = []
     with contextlib.ExitStack() as held:
         guests = {suite: held.enter_context(_guest(suite, settings)) for suite in suites}
-        statuses = {suite: guest() for suite, guest in guests.items()}
-    failed = [f"{suite} ended with {status}" for suite, status in statuses.items() if status]
-    failed += _boots(settings)
+        for suite in reversed(suites):  # the one that is measured takes longest
+            if status := guests[suite]():
+                failed.append(f"{suite} ended with {status}")
+            if suite == suites[-1]:
+                failed += _boots(settings)  # in the place that has become free
     if failed or not suites:
         return Outcome("failed" if failed else "cannot run", "; ".join(failed + lacking))
     return Outcome("failed" if lacking and in_ci() else "passed", "; ".join(lacking))
@@ -180,12 +198,19 @@ def bench(_settings: Settings, _ran: frozenset[str]) -> Outcome:
 
 def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     """The tiers' coverage put together, held against fail_under when all of them ran."""
-    data = [str(file) for tier in TIERS for file in (CACHE / "coverage" / tier).rglob("data*")]
+    data, cut = coverage_data.whole(CACHE / "coverage" / tier for tier in TIERS)
     if not data:
         return Outcome("cannot run", "no tier has left coverage data yet")
+    everything = CACHE / "coverage" / "everything"
+    coverage_data.name_all(ROOT / "src" / "swarmcg", everything)
+    print(
+        f"{len(data)} processes were measured, {cut} others were killed while they wrote what they had measured"
+    )
     merged = {"COVERAGE_FILE": str(CACHE / "coverage" / "merged"), "CHECKOUT": str(ROOT)}
     tool = [sys.executable, "-m", "coverage"]
-    failed = _failures("combine", [*tool, "combine", "--quiet", "--keep", *data], merged)
+    failed = _failures(
+        "combine", [*tool, "combine", "--quiet", "--keep", str(everything), *map(str, data)], merged
+    )
     missing = [tier for tier in TIERS if tier not in ran]
     threshold = ["--fail-under=0"] if missing else []
     failed += _failures("report", [*tool, "report", *threshold], merged)
@@ -213,18 +238,10 @@ def _mypy(platform: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _tier(name: str, settings: Settings) -> Outcome:
+def _tier(name: str, selected: list[str], settings: Settings) -> Outcome:
     data = _fresh_data(name)
-    command = [
-        sys.executable,
-        "-m",
-        "coverage",
-        "run",
-        "-m",
-        "pytest",
-        f"tests/{name}",
-        *settings.pytest_options,
-    ]
+    pytest = [*("-m", "coverage", "run", "-m", "pytest"), *PARALLEL]
+    command = [sys.executable, *pytest, *selected, *settings.pytest_options]
     return _judged(_failures("pytest", command, {"COVERAGE_FILE": str(data / "data"), "CHECKOUT": str(ROOT)}))
 
 
@@ -264,6 +281,7 @@ PARTS: Final[dict[str, Callable[[Settings, frozenset[str]], Outcome]]] = {
     "host": host,
     "kernel": kernel,
     "systemd": systemd,
+    "hostile": hostile,
     "bench": bench,
     "coverage": coverage,
 }

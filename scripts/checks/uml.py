@@ -34,7 +34,7 @@ NOISE: Final = r"/SELinux: /d; /mmapper_init/d"
 """What this kernel prints at every start although it is told to be quiet; a script for sed."""
 SWAP_BYTES: Final = 64 << 20
 DISK_BYTES: Final = 64 << 20
-TIME_LIMIT: Final = 1200.0
+TIME_LIMIT: Final = 2400.0
 NO_EXIT_STATUS: Final = 99
 KERNEL_TIER: Final = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/kernel")
 MEASURED_TIER: Final = ("python", "-m", "coverage", "run", *KERNEL_TIER[1:])

@@ -10,14 +10,15 @@ from typing import Final
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["hold"]
+__all__ = ["WITHIN_S", "hold"]
 
-_WITHIN_S: Final = 5.0
+WITHIN_S: Final = 5.0
 _STEP_S: Final = 0.01
 
 
-def hold(fd: int, how: int, within: float = _WITHIN_S) -> None:
-    """Takes the lock, waiting for at most ``within`` seconds. Raises OSError with EAGAIN after that.
+def hold(fd: int, how: int, within: float = WITHIN_S) -> None:
+    """Takes the lock, waiting for at most ``within`` seconds, with 0 not at all. Raises OSError with EAGAIN
+    after that.
 
     The kernel tells nobody when a flock is released, short of blocking in it, so this asks again and again.
     """
@@ -27,7 +28,11 @@ def hold(fd: int, how: int, within: float = _WITHIN_S) -> None:
             fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= end:
-                held = f"another process has held the lock for {within:.0f} s"
+                held = (
+                    f"another process has held the lock for {within:g} s"
+                    if within
+                    else "another process holds the lock"
+                )
                 raise BlockingIOError(errno.EAGAIN, f"{os.strerror(errno.EAGAIN)}: {held}") from None
             time.sleep(_STEP_S)
         else:

@@ -12,7 +12,7 @@ from swarmcg.doctor.check import Check
 
 SELF_TEST: Final = "swarmcg doctor --json --self-test >$RESULTS/checks"
 V1: Final = "mount -t tmpfs tmpfs /mnt; mkdir /mnt/memory; mount -t cgroup -o memory cgroup /mnt/memory"
-TIME_LIMIT: Final = 120.0
+TIME_LIMIT: Final = 600.0
 Checks = dict[str, Check]
 
 

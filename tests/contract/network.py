@@ -5,6 +5,7 @@ For each tier whose kernel has nftables, by `from tests.contract.network import 
 
 import bisect
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -24,12 +25,13 @@ from swarmcg.cgroup.network import policing
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.update import update
 from swarmcg.errors import NetworkError, UnenforceableError, UpdateError
+from swarmcg.keeper.spawn import Order
 from swarmcg.resources import LinuxResources, Marking, Network, NetworkPlan, Rate
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervised import SupervisedBot
 from tests import cgroups, device_programs
 from tests.host.command import SOON_S, Command, line
-from tests.host.engine import Engine, reports, slices, until
+from tests.host.engine import ENV, Driver, Engine, reports, slices, until
 from tests.host.lan import (
     CABLE,
     SECOND,
@@ -376,13 +378,13 @@ def test_200_exchanges_leave_one_policer_and_none_is_left(home: Path, cable: Lan
     del cable
     there = home / "bot.0123456789abcdef"
     there.mkdir()
-    before = device_programs.of_ours()
+    before = device_programs.of_ours(device_programs.ON_PACKETS)
     for k in range(200):
         with policing.policed(Rate(CABLE, RATE + k), str(there)):
             assert len(policers(str(there))) == 1
-    assert len(device_programs.of_ours() - before) == 1
+    assert len(device_programs.of_ours(device_programs.ON_PACKETS) - before) == 1
     there.rmdir()
-    until(lambda: device_programs.of_ours() <= before)
+    until(lambda: device_programs.of_ours(device_programs.ON_PACKETS) <= before)
 
 
 def test_a_failed_replacement_leaves_the_earlier_rules(home: Path, cable: Lan) -> None:
@@ -488,6 +490,39 @@ def test_killed_at_any_moment_of_its_start_a_run_leaves_nothing_that_clean_does_
     assert (tables(), roots(), slices(home)) == ([], [], [])
 
 
+def test_who_holds_the_lock_for_packet_rules_holds_up_no_other_bot(
+    home: Path, tmp_path: Path, cable: Lan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del cable
+    driver = Driver(home, tmp_path)
+    try:
+        with open(os.devnull, "rb+") as null:
+            order = Order(["sleep", "1000"], ENV, procs=-1, cwd="/", stdio=(null.fileno(),) * 3)
+            bot = driver.supervisor.start(Launch(bot_id="bot", bandwidth=egress()), order, driver)
+            other = driver.supervisor.start(Launch(bot_id="other"), order, driver)
+            driver.turn_until(lambda: len(driver.began) == 2)
+            with (tmp_path / "run" / "network.lock").open("rb+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with monkeypatch.context() as patch:
+                    patch.setattr(
+                        time, "sleep", lambda _: pytest.fail("the thread of all bots waits for a lock")
+                    )
+                    bot.stop(0)
+                    driver.turn_until(lambda: reports(driver.journal))
+                    other.stop(0)
+                    driver.turn_until(lambda: driver.ends)
+            assert [report.bot_id for report, _ in driver.ends] == ["other"]
+            driver.turn_until(lambda: len(driver.ends) == 2)
+            assert driver.ends[1][1] is None  # nothing went wrong
+    finally:
+        driver.supervisor.close()
+
+
+def programs() -> set[int]:
+    return device_programs.of_ours() | device_programs.of_ours(device_programs.ON_PACKETS)
+
+
+@pytest.mark.hostile
 def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
     home: Path, tmp_path: Path, cable: Lan
 ) -> None:
@@ -497,19 +532,19 @@ def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
         "bandwidth": Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE),
         "resources": LinuxResources(devices=()),
     }
-    before = device_programs.of_ours()
+    before = programs()
     for _ in range(CRASHES):
         with Engine(home, tmp_path) as engine:
             for _ in range(ROUNDS // CRASHES - 1):
                 engine.start("sleep", "1000", **limits).terminate_or_kill(0)
             assert tables() == []
-            until(lambda: device_programs.of_ours() <= before)
+            until(lambda: programs() <= before)
             engine.start("sleep", "1000", **limits)
             assert (len(tables()), roots()) == (1, ["htb 5357:"])
-            assert len(device_programs.of_ours() - before) == 2
+            assert len(programs() - before) == 2
             engine.supervisor.kill()
         until(lambda: not slices(home))
-        until(lambda: device_programs.of_ours() <= before)
+        until(lambda: programs() <= before)
     assert len(reports(tmp_path / "reports.jsonl")) == ROUNDS
 
 

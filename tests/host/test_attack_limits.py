@@ -14,6 +14,8 @@ from swarmcg.errors import StartError, SwarmcgError, WaitTimeout
 from swarmcg.supervisor.launch import Launch
 from tests.host.engine import Engine, read_line, until
 
+pytestmark = pytest.mark.hostile
+
 TRACED = """
 import ctypes, os, time
 hear, tell = os.pipe()

@@ -10,6 +10,8 @@ import pytest
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from tests.host.engine import SOON_S, Driver, Engine, until
 
+pytestmark = pytest.mark.hostile
+
 MOVED = """
 import os, sys, time
 place = next(line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::"))

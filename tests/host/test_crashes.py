@@ -23,6 +23,8 @@ from swarmcg.supervisor.service import end_all
 from swarmcg.supervisor.supervisor import Supervisor
 from tests.host.engine import SOON_S, Engine, read_line, reported, reports, slices, until
 
+pytestmark = pytest.mark.hostile
+
 ROUNDS: Final = int(os.environ.get("SWARMCG_CRASHES", "30"))
 PATIENT: Final = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done"
 DEAF: Final = "trap '' TERM; echo ready; while :; do sleep 1000; done"

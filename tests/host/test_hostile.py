@@ -14,6 +14,8 @@ from swarmcg.keeper.spawn import Order
 from swarmcg.supervisor.launch import Launch
 from tests.host.engine import ENV, SOON_S, Driver, Engine, compiled, in_slice, marked, read_line, said, slices
 
+pytestmark = pytest.mark.hostile
+
 GRACE_S: Final = 0.2
 OWN_GROUP: Final = (
     "own=$(grep ^0:: /proc/self/cgroup | cut -d: -f3); "

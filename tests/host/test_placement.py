@@ -23,6 +23,7 @@ def engine(home: str, tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.mark.hostile
 def test_grandchildren_forked_by_the_first_instruction_are_all_inside(
     engine: Engine, home: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -226,6 +226,8 @@ def test_a_bot_without_its_server_ends_by_the_kill_alone(lab: Lab) -> None:
 def test_a_second_bot_in_a_work_directory_is_refused(lab: Lab, pace: Pace) -> None:
     lab.server.publish(*stock_shaped_bot(lab.server.url, pace=pace))
     with lab.bot(polling=pace is not LATE) as bot:
+        if pace is not LATE:
+            lab.task("echo begun; exec sleep 1000")  # who is at work does not update itself meanwhile
         zip_before = Path(lab.work, "swarming_bot.zip").read_bytes()
         lab.server.publish(*stock_shaped_bot(lab.server.url, note="another"))
         second = lab.swarmcg(

@@ -15,7 +15,7 @@ import pytest
 from tests.host.engine import until
 
 ROOT: Final = Path(__file__).parents[2]
-SOON_S: Final = 60.0
+SOON_S: Final = 180.0
 
 
 @contextlib.contextmanager

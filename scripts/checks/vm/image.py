@@ -22,6 +22,8 @@ PLACE: Final = "opt/swarmcg"
 BESIDE_THE_DISK: Final = ("vmlinuz", "initrd", "ssh-key")
 # The project's own part of the image: enough to install it as editable. Its code comes with each run.
 SKELETON: Final = ("pyproject.toml", "README.md", "LICENSE")
+OURS: Final = ("lint", "parallel")
+"""Extras for the checks on this machine alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,11 @@ def _need(*tools: tuple[str, str]) -> None:
 def requirements() -> list[str]:
     """All that a guest's environment is made of: to run, to test, and to install the project as editable.
 
-    The static checks are no part of it, and an extra that names others of the project adds nothing to them.
+    What only this side of it needs is no part of it, and an extra that names others of the project adds nothing.
     """
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras: dict[str, list[str]] = project["project"]["optional-dependencies"]
-    optional = [line for name, lines in extras.items() if name != "lint" for line in lines]
+    optional = [line for name, lines in extras.items() if name not in OURS for line in lines]
     listed = {
         *project["project"]["dependencies"],
         *optional,

@@ -23,7 +23,7 @@ import msgspec
 from swarmcg.cgroup import device_filter, network
 from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
 from swarmcg.errors import CgroupError
-from swarmcg.flock import hold
+from swarmcg.flock import WITHIN_S, hold
 from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import DeviceRules, NetworkPlan, Plan, Step, devices as device_field, settled
 
@@ -342,12 +342,12 @@ class Slice:
         paths = [line.split(":", 2)[2] for line in where.splitlines() if line.startswith("0::")]
         return any(f"{own}/" in f"{path}/" for path in paths)
 
-    def remove(self) -> None:
+    def remove(self, within: float = WITHIN_S) -> None:
         """Removes the packet rules, the slice and every cgroup below it, and lets it go. Raises CgroupError
-        while it is populated.
+        while it is populated, or somebody else changes packet rules for longer than ``within`` seconds.
         """
         if self.recall("network") is not None:
-            network.remove(self.path)
+            network.remove(self.path, within)
         with (
             cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."),
             contextlib.ExitStack() as held,

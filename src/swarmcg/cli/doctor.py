@@ -24,7 +24,7 @@ Changes nothing, needs no root, and never waits for long. A check says fail wher
 promise would be broken, warn where they can and something is lacking.
 
 --self-test starts canaries in slices of their own, as a bot would be: they fork, daemonize, eat memory, ignore
-SIGTERM. It proves within 20 seconds that limits and kill work on this very host, and leaves nothing.
+SIGTERM. It proves within a minute that limits and kill work on this very host, and leaves nothing.
 
 exit status: 0 when no check fails, else 1; 2 when the call makes no sense.
 

@@ -63,6 +63,7 @@ else:
 
     _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     _BATCH: Final = 1000
+    _NAME_MAX: Final = 255
 
     def _remove(path: str, end: float) -> None:
         try:
@@ -73,7 +74,7 @@ else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             return
-        moved = f"{path}.{secrets.token_hex(4)}.gone"
+        moved = _beside(path)
         with contextlib.suppress(FileNotFoundError):
             os.rename(path, moved)  # refused for a mount point
         try:
@@ -85,6 +86,13 @@ else:
             with contextlib.suppress(OSError):
                 os.rename(moved, path)  # so that the next call finds what is left
             raise
+
+    def _beside(path: str) -> str:
+        """A name of its own in the same directory; without the old one where that leaves no room for more."""
+        directory, name = os.path.split(path)
+        mark = f".{secrets.token_hex(4)}.gone"
+        room = len(os.fsencode(name + mark)) <= _NAME_MAX
+        return os.path.join(directory, name + mark if room else mark)
 
     def _empty(path: str, end: float) -> None:
         top = _opened(path, None)

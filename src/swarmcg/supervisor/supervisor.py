@@ -388,7 +388,7 @@ class Supervisor:
         """Removes the slice; where somebody came in by another's hand, kills and tries again for a while."""
         held = removal.bot.slice
         try:
-            held.remove()
+            held.remove(within=0)  # this thread has other bots: it comes again rather than wait for a lock
         except CgroupError as e:
             removal.tries += 1
             if removal.tries < _REMOVALS:

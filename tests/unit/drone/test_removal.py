@@ -46,6 +46,14 @@ def test_links_are_removed_and_what_they_lead_to_is_kept(tree: Path) -> None:
     assert (outside / "deep" / "precious").exists()
 
 
+@pytest.mark.parametrize("length", [240, 241, 255])
+def test_a_name_as_long_as_names_can_be(tmp_path: Path, length: int) -> None:
+    named = tmp_path / ("n" * length)
+    (named / "deep").mkdir(parents=True)
+    remove_tree(str(named), LONG_S)
+    assert os.listdir(tmp_path) == []
+
+
 def test_odd_names_pipes_and_sockets(tree: Path) -> None:
     os.mkdir(os.fsencode(tree) + b"/\xff\n")
     os.mkfifo(tree / "pipe")

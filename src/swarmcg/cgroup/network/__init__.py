@@ -26,7 +26,7 @@ from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.network import policing
 from swarmcg.cgroup.network.place import Label, Place, namespace_lack, orphaned, table_name
 from swarmcg.errors import NetworkError
-from swarmcg.flock import hold
+from swarmcg.flock import WITHIN_S, hold
 from swarmcg.places import places
 from swarmcg.resources import Networking, NetworkPlan
 
@@ -106,12 +106,12 @@ def install(rules: NetworkPlan, slice_path: str) -> None:
 
 
 @_apart
-def remove(slice_path: str) -> None:
+def remove(slice_path: str, within: float = WITHIN_S) -> None:
     """Takes away every rule of the slice, its HTB class, and a root qdisc that has no class any more. Harmless
-    when there are none. Raises NetworkError.
+    when there are none. Raises NetworkError, also when somebody holds the lock for longer than ``within`` seconds.
     """
     with (
-        _kernel("The limits on packets could not be removed", slice_path) as (tables, shaper),
+        _kernel("The limits on packets could not be removed", slice_path, within=within) as (tables, shaper),
         _tidy(tables, shaper),
     ):
         policing.unpoliced(slice_path)
@@ -174,7 +174,9 @@ def _end(tables: "Tables", shaper: "Shaper") -> None:
 
 
 @contextlib.contextmanager
-def _kernel(what: str, path: str | None, *, change: bool = True) -> Iterator[tuple["Tables", "Shaper"]]:
+def _kernel(
+    what: str, path: str | None, *, change: bool = True, within: float = WITHIN_S
+) -> Iterator[tuple["Tables", "Shaper"]]:
     """The kernel's packet filter and traffic control, for one caller at a time. Who is not to ``change`` anything makes
     no lock either.
     """
@@ -184,13 +186,13 @@ def _kernel(what: str, path: str | None, *, change: bool = True) -> Iterator[tup
 
     with network_errors(what, path), Tables() as tables:
         tables.labels()  # refuses who may not do anything here, before there is a lock to be made
-        with _locked(make=change), Shaper() as shaper:
+        with _locked(make=change, within=within), Shaper() as shaper:
             yield tables, shaper
 
 
 @contextlib.contextmanager
-def _locked(*, make: bool) -> Iterator[None]:
-    """The lock of everybody who changes classes of ours; waits for it at most as long as :func:`hold` does.
+def _locked(*, make: bool, within: float) -> Iterator[None]:
+    """The lock of everybody who changes classes of ours; waits for it for at most ``within`` seconds.
 
     It is a file that nobody else may open: a lock on one that every program can open (a namespace's, say)
     could be held by a bot. Where it is not there and not to be made, nobody changes anything, and nothing is locked.
@@ -211,7 +213,7 @@ def _locked(*, make: bool) -> Iterator[None]:
             remedy="See that the directory can be written, or name another one: SWARMCG_RUNTIME_DIR.",
         ) from e
     try:
-        hold(fd, fcntl.LOCK_EX)
+        hold(fd, fcntl.LOCK_EX, within)
         yield
     finally:
         os.close(fd)
