@@ -44,6 +44,21 @@ class Lan:
         finally:
             _enter(self._here)
 
+    def plug(self, ip: IPRoute, name: str) -> None:
+        """Makes a cable, of which ``ip`` is here."""
+        ip.link("add", ifname=name, kind="veth", peer={"ifname": name, "net_ns_fd": self._there})
+        _up(ip, name, HERE[name])
+        with self.there(), IPRoute() as other:
+            _up(other, name, THERE[name])
+
+    def replug(self, name: str) -> None:
+        """Takes a cable away and makes another of its name."""
+        with IPRoute() as ip:
+            before = index_of(ip, name)
+            ip.link("del", index=before)
+            self.plug(ip, name)
+            assert index_of(ip, name) != before
+
     def listen(self, kind: socket.SocketKind = socket.SOCK_STREAM, cable: str = CABLE) -> socket.socket:
         with self.there():
             server = socket.socket(socket.AF_INET, kind)
@@ -72,11 +87,8 @@ def lan() -> Iterator[Lan]:
         network = Lan(here=opened[2], there=opened[1])
         with IPRoute() as ip:
             _up(ip, "lo")
-            for name, address in HERE.items():
-                ip.link("add", ifname=name, kind="veth", peer={"ifname": name, "net_ns_fd": opened[1]})
-                _up(ip, name, address)
-                with network.there(), IPRoute() as other:
-                    _up(other, name, THERE[name])
+            for name in HERE:
+                network.plug(ip, name)
         yield network
     finally:
         _enter(before)
