@@ -49,7 +49,7 @@ def engine(home: Path, tmp_path: Path) -> Iterator[Engine]:
 
 def clean(home: Home, journal: Path) -> int:
     """What ``swarmcg clean --yes`` does: takes every slice without an owner over, and ends it. How many there were."""
-    supervisor = Supervisor(home, Journal(str(journal)))
+    supervisor = Supervisor(home, Journal(str(journal)), in_process=True)
     found = list(home.ownerless())
     for held in found:
         supervisor.adopt(held, Nobody())

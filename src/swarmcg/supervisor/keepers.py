@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -179,8 +180,8 @@ class RemoteKeeper:
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:
-            # It has slices left and brings them to an heir: it is not ours any more.
-            self._process.returncode = 0
+            # It has slices left and brings them to an heir, or the machine is busy. Whichever of us ends first.
+            threading.Thread(target=self._process.wait, name="keeper's end", daemon=True).start()
 
 
 def _start(estate: Estate) -> tuple["subprocess.Popen[bytes]", Wire]:
