@@ -42,6 +42,7 @@ def test_a_bot_runs_on_its_processors_alone(home: Path, tmp_path: Path) -> None:
     assert only_report(command).limits == {"cpuset.cpus": "1", "cpuset.mems": "0"}
 
 
+@pytest.mark.full
 def test_a_processor_that_the_machine_lacks_is_refused(home: Path, tmp_path: Path) -> None:
     done = Command(home, tmp_path)("run", "--cpuset-cpus", "1-7", "--", "true")
     assert done.returncode == 125
@@ -79,7 +80,7 @@ def test_the_report_tells_what_the_bot_stalled_on(home: Path, tmp_path: Path, sc
     assert min(pressure.cpu.some_s, pressure.memory.some_s, pressure.io.some_s) > 0.1
 
 
-@pytest.mark.parametrize("scheduler", ["none", "bfq"])
+@pytest.mark.parametrize("scheduler", [pytest.param("none", marks=pytest.mark.full), "bfq"])
 def test_every_file_of_full_resources_is_read_back(
     top_home: Path, tmp_path: Path, scratch_disk: Path, scheduler: str
 ) -> None:

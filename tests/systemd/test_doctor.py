@@ -77,6 +77,7 @@ def test_the_canaries_prove_every_promise_in_a_scope_that_is_gone_afterwards() -
     assert list(HIERARCHY.glob("system.slice/swarmcg-*.scope")) == []
 
 
+@pytest.mark.full
 def test_the_canaries_prove_every_promise_to_an_ordinary_user() -> None:
     found = told_lab("--self-test")
     assert proofs(found) == ALL_PROVEN

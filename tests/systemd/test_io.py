@@ -29,7 +29,7 @@ print(turn)
     ("limit", "words"),
     [
         (("--device-read-bps", 4 * MB), ("read", "131072", "128")),
-        (("--device-write-bps", 4 * MB), ("write", "131072", "128")),
+        pytest.param(("--device-write-bps", 4 * MB), ("write", "131072", "128"), marks=pytest.mark.full),
         pytest.param(("--device-read-iops", 100), ("read", "4096", "400"), marks=pytest.mark.full),
         pytest.param(("--device-write-iops", 100), ("write", "4096", "400"), marks=pytest.mark.full),
     ],
@@ -58,6 +58,7 @@ def test_the_heavier_bot_reads_more(
     assert heavy > 1.3 * light
 
 
+@pytest.mark.full
 def test_without_either_a_weight_is_refused(home: Path, tmp_path: Path) -> None:
     done = Command(home, tmp_path)("run", *resources(tmp_path, blockIO={"weight": 500}), "--", "true")
     assert done.returncode == 125

@@ -31,6 +31,7 @@ def test_what_goes_beyond_the_limit_goes_to_swap_as_far_as_that_is_allowed(
         assert swapped.swap_peak_bytes is None
 
 
+@pytest.mark.full
 def test_a_reservation_that_systemd_does_not_grant_is_refused(home: Path, tmp_path: Path) -> None:
     done = Command(home, tmp_path)("run", "--memory-reservation", "16m", "--", "true")
     assert done.returncode == 125

@@ -24,7 +24,6 @@ LAB: Final = pwd.getpwnam("lab").pw_uid if "SWARMCG_TEST_VM" in os.environ else 
 MANAGER: Final = HIERARCHY / f"user.slice/user-{LAB}.slice/user@{LAB}.service"
 SYSTEM: Final = HIERARCHY / "system.slice"
 DROP_IN: Final = Path("/etc/systemd/system/user@.service.d/delegate.conf")
-pytestmark = pytest.mark.full
 CHECKOUT: Final = Path(__file__).parents[2]
 SOON_S: Final = 120.0
 CYCLES: Final = 200
@@ -138,6 +137,7 @@ def test_root_s_command_runs_in_a_delegated_scope_of_its_own() -> None:
     assert (done.returncode, done.stderr, limit) == (0, "", str(64 * MB))
 
 
+@pytest.mark.full
 def test_an_ordinary_user_is_refused_what_was_not_delegated_and_the_drop_in_cures_it() -> None:
     asked = as_lab(SWARMCG, "run", "--cpuset-cpus", "0", "--", "true")
     done = said(asked)
@@ -154,6 +154,7 @@ def test_an_ordinary_user_is_refused_what_was_not_delegated_and_the_drop_in_cure
         said(["sh", "-ec", f"systemctl daemon-reload; systemctl restart user@{LAB}"])
 
 
+@pytest.mark.full
 def test_explain_knows_what_a_scope_will_give(scratch_disk: Path) -> None:
     words = (
         SWARMCG,
@@ -171,6 +172,7 @@ def test_explain_knows_what_a_scope_will_give(scratch_disk: Path) -> None:
         assert {row["file"] for row in rows if not row["enforceable"]} == lacking
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("user", ["root", "lab"])
 def test_of_a_program_only_the_helpers_go_into_the_scope(user: str) -> None:
     words = [sys.executable, "-c", APART, f"/tmp/apart-{user}/reports.jsonl"]
@@ -181,6 +183,7 @@ def test_of_a_program_only_the_helpers_go_into_the_scope(user: str) -> None:
     assert slice_.startswith(str(MANAGER / "app.slice" if user == "lab" else SYSTEM))
 
 
+@pytest.mark.full
 def test_what_a_killed_run_left_in_its_scope_is_found_and_ended() -> None:
     with running([SWARMCG, "run", "--id", "left", "--", "sh", "-c", FOREVER]) as run:
         run.kill()
@@ -191,6 +194,7 @@ def test_what_a_killed_run_left_in_its_scope_is_found_and_ended() -> None:
     assert "left" in done.stdout
 
 
+@pytest.mark.cycles
 def test_after_200_scopes_nothing_is_left_of_them() -> None:
     cycle(10)  # what is loaded and cached once is there now
     before = state()

@@ -19,7 +19,6 @@ from tests.host.unit import Unit, lives
 from tests.systemd.conftest import HIERARCHY
 from tests.systemd.machine import EAT, MB, PYTHON
 
-pytestmark = pytest.mark.full
 CHECKOUT: Final = Path(__file__).parents[2]
 NAME: Final = "swarmcg-bots.service"
 FILE: Final = Path("/run/systemd/system") / NAME
@@ -102,6 +101,7 @@ def stopping(place: str) -> bool:
     return False
 
 
+@pytest.mark.full
 def test_a_killed_keeper_and_two_killed_processes(unit: Service) -> None:
     one, _ = unit.detach("one", *FOREVER)
     unit.kill("keeper")
@@ -120,6 +120,7 @@ def test_a_killed_keeper_and_two_killed_processes(unit: Service) -> None:
     assert unit.reports()["two"].reason == "unobserved"
 
 
+@pytest.mark.full
 def test_bots_and_limits_stay_through_what_administrators_do(unit: Service) -> None:
     one, place = unit.detach("one", *FOREVER, flags=("-m", "48m", "--pids-limit", "9"))
     eater = unit("run", "--id", "eater", "-m", "32m", "--memory-swap", "32m", "--", *PYTHON, EAT, "64")
@@ -144,6 +145,7 @@ def test_bots_and_limits_stay_through_what_administrators_do(unit: Service) -> N
     assert unit.reports()["one"].reason == "terminated"
 
 
+@pytest.mark.full
 def test_a_bot_is_as_free_as_a_process_of_a_plain_shell(unit: Service) -> None:
     script = "cat /proc/self/status /proc/self/mountinfo /proc/self/oom_score_adj /proc/self/limits"
     unit.detach("one", "sh", "-c", f"{{ {script}; }} > /run/one.txt")
@@ -165,6 +167,7 @@ def mounts(text: str) -> set[str]:
     return {line.split(" - ")[0].split()[4] for line in text.splitlines() if " - " in line}
 
 
+@pytest.mark.cycles
 def test_after_many_starts_and_stops_nothing_is_left(unit: Service) -> None:
     before = None
     for number in range(STARTS):
@@ -188,6 +191,7 @@ def dying() -> int:
     )
 
 
+@pytest.mark.full
 def test_a_user_s_own_unit_serves_that_user() -> None:
     units = Path("/home/lab/.config/systemd/user")
     text = (CHECKOUT / "packaging" / "systemd" / NAME).read_text().replace("/usr/bin/swarmcg", SWARMCG)

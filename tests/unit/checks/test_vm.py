@@ -96,13 +96,14 @@ def test_a_payload_belongs_to_root_and_all_may_read_it(tmp_path: Path) -> None:
 def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:
     assert tier.tier_command([], full=True)[-1] == "tests/systemd"
     assert "tests/systemd" not in tier.tier_command(["tests/host/test_ends.py"], full=True)
+    assert tier.tier_command(["-m", "cycles"], full=False)[-2:] == ["-m", "cycles"]
 
 
 @pytest.mark.parametrize(
     ("kernel", "full", "marks"),
     [
-        ("cloud", False, "not full and not full_kernel"),
-        ("cloud", True, "not full_kernel"),
+        ("cloud", False, "not full and not full_kernel and not cycles"),
+        ("cloud", True, "not full_kernel and not cycles"),
         ("full", False, "full_kernel and not full"),
         ("full", True, "full_kernel"),
     ],
