@@ -19,6 +19,8 @@ RESULTS: Final = ROOT / ".cache" / "vm"
 """Where results lie if not told otherwise, a directory a suite."""
 TIME_LIMIT: Final = 900.0
 NO_EXIT_STATUS: Final = 99
+PACKING_S: Final = 40
+"""Of the time limit, what is kept for taking the results out."""
 RESULTS_BYTES: Final = 256 << 20
 SCRATCH_BYTES: Final = 256 << 20
 PLACE: Final = "/opt/swarmcg"
@@ -68,7 +70,7 @@ def run(
         _file(SCRATCH_BYTES) as scratch,
         _file() as said,
     ):
-        pack(payload, command, extra)
+        pack(payload, command if terminal else limited(command, time_limit), extra)
         disks = {"payload": payload, "results": results, "scratch": scratch}
         qemu.boot(
             *(image, kernel or Kernel(image.kernel), disks, None if terminal else said),
@@ -104,6 +106,13 @@ def pack(payload: IO[bytes], command: Sequence[str], extra: Sequence[Path]) -> N
         entry.size = len(script.encode())
         archive.addfile(entry, io.BytesIO(script.encode()))
     payload.flush()
+
+
+def limited(command: Sequence[str], time_limit: float) -> list[str]:
+    """The command with what it has of the time limit, which counts from about the guest's boot on."""
+    left = f"$(({time_limit - PACKING_S:.0f} - $(cut -d. -f1 /proc/uptime)))"
+    script = f'left={left}; exec timeout --foreground -s INT -k 10 $((left > 1 ? left : 1)) "$@"'
+    return ["sh", "-c", script, "sh", *command]
 
 
 def _environment() -> dict[str, str]:

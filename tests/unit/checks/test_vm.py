@@ -1,6 +1,7 @@
 """The parts of scripts/vm that need no machine."""
 
 import os
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -91,6 +92,13 @@ def test_a_payload_belongs_to_root_and_all_may_read_it(tmp_path: Path) -> None:
     assert entries["extra/extra/file"].mode == 0o644
     assert "checkout/pyproject.toml" in entries
     assert not any(name.startswith(("checkout/.venv", "checkout/.git/")) for name in entries)
+
+
+def test_a_command_ends_before_its_machine_does() -> None:
+    ended = subprocess.run(run.limited(["sleep", "1000"], time_limit=1), check=False, timeout=20)
+    assert ended.returncode == 124
+    done = subprocess.run(run.limited(["sh", "-c", "exit 7"], time_limit=1e9), check=False, timeout=20)
+    assert done.returncode == 7
 
 
 def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:
