@@ -58,6 +58,7 @@ def test_huge_pages_beyond_the_limit_are_refused(top_home: Path, tmp_path: Path)
     assert limits == {"hugetlb.2MB.max": str(4 * MB), "hugetlb.2MB.rsvd.max": str(4 * MB)}
 
 
+@pytest.mark.full
 def test_huge_pages_are_refused_where_systemd_hands_no_hugetlb_down(home: Path, tmp_path: Path) -> None:
     limit = resources(tmp_path, hugepageLimits=[{"pageSize": "2MB", "limit": 4 * MB}])
     done = Command(home, tmp_path)("run", *limit, "--", "true")

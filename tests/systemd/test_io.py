@@ -45,10 +45,8 @@ def test_a_rate_is_kept(
     assert str(rate) in only_report(command).limits["io.max"]
 
 
-@pytest.mark.parametrize(
-    ("how", "holds"),
-    [("bfq", "io.bfq.weight"), pytest.param("io.cost", "io.weight", marks=pytest.mark.full)],
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("how", "holds"), [("bfq", "io.bfq.weight"), ("io.cost", "io.weight")])
 def test_the_heavier_bot_reads_more(
     home: Path, tmp_path: Path, scratch_disk: Path, how: str, holds: str
 ) -> None:
