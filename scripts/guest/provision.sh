@@ -54,11 +54,11 @@ environment() {
     touch "$place/venv/ready"
 }
 
-# All optional parts but the static checks, which have no place in a guest.
+# All optional parts but those that have no place in a guest: image.OURS in scripts/checks/vm.
 extras() {
     python3 -c 'import sys, tomllib
 extras = tomllib.load(open(sys.argv[1], "rb"))["project"]["optional-dependencies"]
-print(",".join(sorted(extras.keys() - {"lint"})))' "$place/checkout/pyproject.toml"
+print(",".join(sorted(extras.keys() - {"lint", "parallel"})))' "$place/checkout/pyproject.toml"
 }
 
 case ${1-} in

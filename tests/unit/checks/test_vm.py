@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.vm import cache, qemu, run, tier
+from checks.vm import cache, image, qemu, run, tier
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +119,9 @@ def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:
 def test_what_needs_the_full_kernel_is_run_with_it_alone(kernel: str, marks: str, *, full: bool) -> None:
     command = tier.tier_command([], full=full, kernel=kernel)
     assert command[command.index("-m", 5) + 1] == marks
+
+
+def test_the_guest_installs_no_more_than_what_it_is_given() -> None:
+    """The wheels are chosen here, and what is installed of them in the guest, by a script."""
+    left_out = "{" + ", ".join(f'"{name}"' for name in image.OURS) + "}"
+    assert f"extras.keys() - {left_out}" in (image.GUEST / "provision.sh").read_text()
