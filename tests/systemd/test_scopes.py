@@ -18,7 +18,7 @@ from swarmcg.bot import ExitReport
 from tests.host.command import SWARMCG
 from tests.host.engine import until
 from tests.systemd.conftest import HIERARCHY
-from tests.systemd.machine import EAT, MB, PYTHON
+from tests.systemd.machine import EAT, MB, PYTHON, dying
 
 LAB: Final = pwd.getpwnam("lab").pw_uid if "SWARMCG_TEST_VM" in os.environ else 0
 MANAGER: Final = HIERARCHY / f"user.slice/user-{LAB}.slice/user@{LAB}.service"
@@ -218,7 +218,7 @@ def state() -> dict[str, int]:
     return {
         "scopes": len(units().splitlines()),
         "cgroups": int(counts["nr_descendants"]),
-        "dying": int(counts["nr_dying_descendants"]),
+        "dying": dying(),
         "private": sockets.count("/run/systemd/private"),
         "bus": sockets.count("/run/dbus/system_bus_socket"),
     }

@@ -17,7 +17,7 @@ from tests.host.command import SWARMCG
 from tests.host.engine import until
 from tests.host.unit import Unit, lives
 from tests.systemd.conftest import HIERARCHY
-from tests.systemd.machine import EAT, MB, PYTHON
+from tests.systemd.machine import EAT, MB, PYTHON, dying
 
 CHECKOUT: Final = Path(__file__).parents[2]
 NAME: Final = "swarmcg-bots.service"
@@ -183,12 +183,6 @@ def test_after_many_starts_and_stops_nothing_is_left(unit: Service) -> None:
     )
     until(lambda: dying() <= before + 8)
     assert len(unit.reports()) == STARTS
-
-
-def dying() -> int:
-    return int(
-        dict(map(str.split, (HIERARCHY / "cgroup.stat").read_text().splitlines()))["nr_dying_descendants"]
-    )
 
 
 @pytest.mark.full
