@@ -29,7 +29,8 @@ def mode(host: Linux) -> Iterator[Check]:
         case "unified":
             yield ok("cgroup-mode", f"cgroup v2 alone, at {host.cgroups.mount}")
         case "hybrid":
-            why = f"hybrid: cgroup v1 holds {held}. Bots are placed and killed by v2, but only devices and packets limited"
+            work = "Bots are placed, watched and killed by v2, and limited in devices and packets alone"
+            why = f"hybrid: cgroup v1 holds {held}. {work}"
             yield warn("cgroup-mode", why, _BOOT)
         case "legacy":
             why = f"cgroup v1 only ({held}): no bot can be placed"
