@@ -571,7 +571,7 @@ import os, sys
 from swarmcg.cgroup.home import find_home
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
-from swarmcg.supervisor.heir import Nobody
+from swarmcg.supervisor.incarnation import Nobody
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervisor import Supervisor
 supervisor = Supervisor(find_home({str(home)!r}), Journal({str(tmp_path / "reports")!r}), in_process=True)

@@ -18,7 +18,7 @@ import pytest
 from swarmcg.cgroup.home import Home
 from swarmcg.errors import OwnerLostError, SwarmcgError
 from swarmcg.journal import Journal
-from swarmcg.supervisor.heir import Nobody
+from swarmcg.supervisor.incarnation import Nobody
 from swarmcg.supervisor.service import end_all
 from swarmcg.supervisor.supervisor import Supervisor
 from tests.host.engine import SOON_S, Engine, read_line, reported, reports, slices, until

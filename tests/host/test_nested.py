@@ -5,6 +5,7 @@ import json
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,34 @@ def test_who_looks_from_inside_sees_what_is_inside(swarmcg: Command, tmp_path: P
         other.send_signal(signal.SIGTERM)
         other.wait(SOON_S)
     assert [bot["bot_id"] for bot in json.loads(ended.stdout)] == ["inner"]
+
+
+def test_a_slice_that_ends_with_the_outer_one_is_reported_all_the_same(swarmcg: Command) -> None:
+    """To any depth: each of them has a line, and the outer one's comes last."""
+    inner = f"exec {SWARMCG} run --id innermost -- sh -c 'echo >$READY; exec sleep 1000'"
+    script = f'READY=$PWD/ready; export READY; mkfifo ready; {SWARMCG} run --id inner -- sh -c "$1" & read _ <ready'
+    ended = swarmcg("run", "--id", "outer", "--", "sh", "-c", script, "sh", inner, cwd=swarmcg.state)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [(report.bot_id, report.reason) for report in swarmcg.reports()] == [
+        ("innermost", "unobserved"),
+        ("inner", "unobserved"),
+        ("outer", "exited"),
+    ]
+    assert not swarmcg.slices()
+
+
+def test_clean_finds_what_has_lost_its_owner_inside_of_a_bot_that_lives(swarmcg: Command) -> None:
+    lost = f"{SWARMCG} run --id lost -- sh -c 'echo ready; exec sleep 1000'"
+    script = f"{lost} & read _; kill -9 $!; wait; echo killed; read _"
+    with swarmcg.running("run", "--id", "outer", "--", "sh", "-c", script, stdin=subprocess.PIPE) as outer:
+        assert outer.stdin is not None
+        for wanted in ("ready", "killed"):
+            assert line(outer.stdout) == wanted
+            if wanted == "ready":
+                outer.stdin.write("go\n")
+                outer.stdin.flush()
+        assert "lost" in swarmcg("clean").stdout
+        assert swarmcg("clean", "--yes", "--grace", "0").returncode == 0
+        outer.communicate("go\n", timeout=SOON_S)
+        assert outer.returncode == 0
+    assert [report.bot_id for report in swarmcg.reports()] == ["lost", "outer"]

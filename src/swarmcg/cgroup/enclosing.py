@@ -5,8 +5,11 @@ What it starts must end with that slice, so it gets a home inside. The slice's o
 slices hold, and those of the outer one hold for all of them together.
 """
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import Final
 
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.names import is_slice_name
@@ -16,7 +19,9 @@ from swarmcg.errors import HomeError
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["enclosing_slice", "home_inside"]
+__all__ = ["enclosing_slice", "home_inside", "slices_inside"]
+
+_HOME: Final = "swarmcg"
 
 
 def enclosing_slice(seen: Hierarchy) -> str | None:
@@ -32,13 +37,24 @@ def enclosing_slice(seen: Hierarchy) -> str | None:
 def home_inside(outer: str) -> str:
     """Where slices are made by what lives in the slice ``outer``. Raises HomeError when its user may not make any."""
     if os.access(f"{outer}/cgroup.subtree_control", os.W_OK) and os.access(outer, os.W_OK):
-        return f"{outer}/swarmcg"
+        return f"{outer}/{_HOME}"
     raise HomeError(
         "This process lives in a slice of swarmcg, in which its user may not make others",
         path=outer,
         cause="the slice belongs to another user, and what is started elsewhere would outlive it",
         remedy="Start it from outside of the slice, or as the user who started the slice.",
     )
+
+
+def slices_inside(outer: str) -> Iterator[str]:
+    """The slices that what lives in the slice ``outer`` has made, and those in them; outer ones first."""
+    pending = [outer]
+    while pending:
+        home = f"{pending.pop(0)}/{_HOME}"
+        with contextlib.suppress(OSError):  # none was made, or it is gone
+            inner = [f"{home}/{name}" for name in sorted(os.listdir(home)) if is_slice_name(name)]
+            yield from inner
+            pending += inner
 
 
 def _ours(directory: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.cgroup import device_filter, devices, protection, systemd
-from swarmcg.cgroup.enclosing import enclosing_slice, home_inside
+from swarmcg.cgroup.enclosing import enclosing_slice, home_inside, slices_inside
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy, look
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -222,6 +222,13 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return []
         return [f"{self.path}/{name}" for name in names if is_slice_name(name)]
 
+    def inside(self) -> list["Home"]:
+        """The homes that what lives in the slices here has made in them, to any depth; outer ones first."""
+        paths = dict.fromkeys(
+            os.path.dirname(inner) for path in self.slices() for inner in slices_inside(path)
+        )
+        return [Home(path=path, hierarchy=self.hierarchy, ours=True) for path in paths]
+
     def ownerless(self) -> Iterator[Slice]:
         """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it."""
         for path in self.slices():
@@ -361,7 +368,7 @@ def find_homes(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy
     if explicit is None and seen.systemd and seen.mode == "unified":
         scopes = systemd.manager(mount).scopes()
         homes += [Home(path=path, hierarchy=seen, ours=False) for path in scopes if path != homes[0].path]
-    return homes
+    return [*homes, *(inner for home in homes for inner in home.inside())]
 
 
 def home_of(held: Slice) -> Home:

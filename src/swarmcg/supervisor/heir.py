@@ -7,38 +7,20 @@ import socket
 import sys
 from typing import Any
 
-from swarmcg.bot import ExitReport
 from swarmcg.cgroup.home import home_of
 from swarmcg.cgroup.slice import Slice
-from swarmcg.errors import StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.journald import speak
 from swarmcg.keeper.wire import Wire
 from swarmcg.places import places
-from swarmcg.supervisor.incarnation import Incarnation
+from swarmcg.supervisor.incarnation import Nobody
 from swarmcg.supervisor.service import deafen, end_all
 from swarmcg.supervisor.supervisor import Supervisor
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Nobody", "bequest", "end", "main"]
-
-
-class Nobody:
-    """The Listener of slices whose owner is gone: the journal has the report."""
-
-    def started(self, bot: Incarnation) -> None:
-        """See Listener."""
-
-    def failed(self, bot: Incarnation, error: SwarmcgError) -> None:
-        """See Listener."""
-
-    def ended(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
-        """See Listener."""
-
-    def stuck(self, bot: Incarnation, error: StuckError) -> None:
-        """See Listener."""
+__all__ = ["bequest", "end", "main"]
 
 
 def main(fd: int) -> None:

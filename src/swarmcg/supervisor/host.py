@@ -24,7 +24,8 @@ from swarmcg.journal import Journal
 from swarmcg.journald import speak
 from swarmcg.keeper.wire import Wire
 from swarmcg.ladder import FREEZE_S, KILL_S
-from swarmcg.supervisor.heir import Nobody, bequest, end
+from swarmcg.supervisor.heir import bequest, end
+from swarmcg.supervisor.incarnation import Nobody
 from swarmcg.supervisor.keepers import Estate
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.peer import SEND_TIMEOUT, Peer

@@ -72,6 +72,22 @@ class Listener(Protocol):
         ...
 
 
+class Nobody:
+    """The Listener of slices whose owner is gone: the journal has the report."""
+
+    def started(self, bot: "Incarnation") -> None:
+        """See Listener."""
+
+    def failed(self, bot: "Incarnation", error: SwarmcgError) -> None:
+        """See Listener."""
+
+    def ended(self, bot: "Incarnation", report: ExitReport, trouble: SwarmcgError | None) -> None:
+        """See Listener."""
+
+    def stuck(self, bot: "Incarnation", error: StuckError) -> None:
+        """See Listener."""
+
+
 class Main(msgspec.Struct):
     """The main process: who it is, and how it ended as far as it is known."""
 

@@ -7,6 +7,7 @@ later is a deadline or a descriptor.
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import select
@@ -19,6 +20,7 @@ import msgspec
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup import network
+from swarmcg.cgroup.enclosing import slices_inside
 from swarmcg.cgroup.files import cgroup_errors
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.limits import limits_of
@@ -34,7 +36,7 @@ from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, p
 from swarmcg.resources.plan import unenforceable
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import KILLED, start_error
-from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main
+from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main, Nobody
 from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
@@ -49,6 +51,8 @@ _LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
 _FINISH_AGAIN_S: Final = 1.0
+_MOST_INSIDE: Final = 100
+"""So many slices inside of a bot's are reported; a hostile bot can make any number."""
 
 
 def _starvation(bot: Incarnation) -> dict[str, Any]:
@@ -80,6 +84,7 @@ class Supervisor:
         self._unfinished: Final[dict[str, float]] = {}
         self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
+        self._inside = False
         self._abilities: Abilities | None = None
         self._keeper: Keepers = (
             OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire, estate)
@@ -363,6 +368,7 @@ class Supervisor:
         except OSError:
             self._unfinished[bot.key] = time.monotonic() + _FINISH_AGAIN_S
             raise
+        self._finish_inside(bot)
         trouble = self._keep(bot, report)
         self._unwatch(bot.key)
         if bot.main is not None:
@@ -374,6 +380,26 @@ class Supervisor:
         else:
             bot.slice.close()  # without an owner it is found by clean, which reports again
             self._gone(bot, report, trouble)
+
+    def _finish_inside(self, bot: Incarnation) -> None:
+        """Reports and removes the slices that were made inside of this one, whose owners lived there and are gone.
+
+        Innermost first, so that none of them has any left when its own turn comes.
+        """
+        if self._inside:
+            return
+        self._inside = True
+        try:
+            for path in reversed(list(itertools.islice(slices_inside(bot.slice.path), _MOST_INSIDE))):
+                self._contained(bot, functools.partial(self._finish_one, path))
+        finally:
+            self._inside = False
+
+    def _finish_one(self, path: str) -> None:
+        held = Slice.adopt(path)
+        bot = None if held is None else self.adopt(held, Nobody())
+        if bot is not None and bot.key in self.bots:
+            bot.main_lost()  # not reaped yet, and nothing to wait for: whose child it was is gone
 
     def _keep(self, bot: Incarnation, report: ExitReport) -> StateError | None:
         journal = Journal(bot.intent.journal)

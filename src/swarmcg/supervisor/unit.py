@@ -146,7 +146,7 @@ def inhabited(explicit: str | None) -> list[Home]:
     Raises HomeError.
     """
     unit = find_unit() if explicit is None else None
-    return [*find_homes(explicit), *([unit.home] if unit is not None else [])]
+    return [*find_homes(explicit), *([unit.home, *unit.home.inside()] if unit is not None else [])]
 
 
 def no_unit() -> HomeError:

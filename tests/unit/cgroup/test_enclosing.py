@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from swarmcg.cgroup.enclosing import enclosing_slice
+from swarmcg.cgroup.enclosing import enclosing_slice, slices_inside
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home, find_home, needs_scope
 from swarmcg.errors import HomeError
@@ -86,3 +86,11 @@ def test_a_home_that_is_told_is_taken(host: Hierarchy) -> None:
     marked(host, f"swarmcg/{NAME}")
     os.mkdir(f"{host.mount}/told")
     assert find_home(f"{host.mount}/told", hierarchy=lambda: inside).path == f"{host.mount}/told"
+
+
+def test_slices_inside_of_a_slice_are_found_to_any_depth_outer_ones_first(tmp_path: Path) -> None:
+    inner = [tmp_path / "swarmcg" / f"{name}.0123456789abcdef" for name in ("a", "b")]
+    innermost = inner[0] / "swarmcg" / NAME
+    for directory in (*inner, innermost, tmp_path / "swarmcg" / "made-by-the-bot", tmp_path / "main" / NAME):
+        directory.mkdir(parents=True)
+    assert list(slices_inside(str(tmp_path))) == [*map(str, inner), str(innermost)]
