@@ -1,6 +1,7 @@
 """Hosts on which no slice can be made, each made in a mount namespace of its own: one clear error."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from typing import Any, Final
 import pytest
 
 from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.names import new_incarnation, slice_name
+from swarmcg.errors import CgroupError
+from swarmcg.flock import hold
 from tests.host.engine import facts
 
 TOLD: Final = """
@@ -99,3 +104,22 @@ def test_a_part_of_the_tree_bind_mounted_elsewhere(home: Path, tmp_path: Path) -
     assert found["path"] == f"{tmp_path}/swarmcg"
     assert os.listdir(home / "swarmcg")
     (home / "swarmcg").rmdir()
+
+
+def test_a_home_whose_lock_another_process_holds_is_one_clear_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hold, "__defaults__", (0.1,))
+    fd = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(CgroupError) as caught:
+            find_home(str(home)).create(slice_name("bot", new_incarnation()), {})
+    finally:
+        os.close(fd)
+    assert (caught.value.what, caught.value.path, caught.value.errno) == (
+        "The home is in use",
+        str(home),
+        errno.EAGAIN,
+    )
+    assert "lslocks" in (caught.value.remedy or "")

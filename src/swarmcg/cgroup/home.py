@@ -163,7 +163,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         self._make()
         refused = self._enable()
         found = self.abilities()
-        with self._held(fcntl.LOCK_SH):
+        with self._reserved(fcntl.LOCK_SH):
             files = self._probe()
         controllers = found.controllers - refused.keys()
         lacking = {**found.lacking, **refused}
@@ -203,7 +203,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     def create(self, name: str, intent: dict[str, Any]) -> Slice:
         """Makes a slice of this name, and the home again if it was swept meanwhile. Raises CgroupError."""
         for _ in range(_TRIES):
-            with contextlib.suppress(FileNotFoundError, _HomeVanished), self._held(fcntl.LOCK_SH):
+            with contextlib.suppress(FileNotFoundError, _HomeVanished), self._reserved(fcntl.LOCK_SH):
                 return Slice.create(f"{self.path}/{name}", intent)
             self._make()
             self._enable()
@@ -266,14 +266,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         Raises OSError when the kernel refuses, CgroupError when somebody holds the home's lock for too long, or has
         taken what was left of another's home since the plan was made.
         """
-        with contextlib.ExitStack() as lock:
-            try:
-                lock.enter_context(self._held(fcntl.LOCK_EX))
-            except BlockingIOError as e:
-                cause = "somebody else has held its lock for too long"
-                raise CgroupError(
-                    "The home is in use", path=self.path, cause=cause, remedy="Try again."
-                ) from e
+        with self._reserved(fcntl.LOCK_EX):
             self._check_granted(path, name, value)
             protection.put(self.path if self.ours else None, self.slices(), path, name, value)
 
@@ -302,6 +295,22 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             if protection.amount(file):
                 with contextlib.suppress(OSError), self._held(fcntl.LOCK_EX):
                     write_line(file, protection.shown(protection.total(self.slices(), name)))
+
+    @contextlib.contextmanager
+    def _reserved(self, how: int) -> Iterator[None]:
+        """:meth:`_held`, for a start: raises CgroupError when somebody holds the lock for too long."""
+        with contextlib.ExitStack() as lock:
+            try:
+                lock.enter_context(self._held(how))
+            except BlockingIOError as e:
+                raise CgroupError(
+                    "The home is in use",
+                    path=self.path,
+                    errno=e.errno,
+                    cause="another process has held its lock for too long",
+                    remedy=f"See who holds it: lslocks. To keep other users from it: chmod go-r {self.path}.",
+                ) from e
+            yield
 
     @contextlib.contextmanager
     def _held(self, how: int) -> Iterator[None]:

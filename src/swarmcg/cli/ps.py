@@ -41,8 +41,8 @@ states:
   ownerless  whoever started and kept it was killed: swarmcg clean --yes ends it
   unknown    whether it has an owner cannot be told now
 'detached' is added to the state of a bot that outlives the command that started it. OWNER is the process that keeps
-the bot, and ends it when it is ended itself: swarmcg run, the helper of a program that uses the library, or the
-bots unit.
+the bot, and ends it when it is ended itself: swarmcg run, the helper of swarmcg bot or of a program that uses
+the library, or the bots unit. To end a bot, signal the swarmcg run or swarmcg bot that started it, and never a helper.
 
 exit status: 0 also when no bot runs; 1 when the host cannot be looked at; 2 when the call makes no sense.
 

@@ -236,12 +236,16 @@ class UnitConnection(Connections):
 
 
 def _finished(control: Wire) -> socket.socket | None:
-    """The connection once more, after it was told that no more will come: another thread may close the first one."""
+    """The connection once more, after it was told that no more will come: another thread may close the first one.
+
+    None where there is nothing to wait for, or no descriptor to wait with.
+    """
     if control.fileno() < 0:
         return None
     with contextlib.suppress(OSError):
         control.finish()
-    return socket.socket(fileno=os.dup(control.fileno()))
+        return socket.socket(fileno=os.dup(control.fileno()))
+    return None
 
 
 def _wait_for_end(ending: socket.socket, timeout: float) -> None:
