@@ -12,6 +12,7 @@ import select
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -62,11 +63,25 @@ class NotThere(importlib.abc.MetaPathFinder):
         return None
 
 
+def _keep_choices() -> None:
+    """What has chosen keeps what it chose by: rmtree of Python 3.13 opens with O_NONBLOCK. And what
+    is executable on Windows goes by the end of its name (shutil.which since Python 3.12).
+    """
+    real = ModuleType("os")
+    real.__dict__.update(vars(os))
+    for module in CHOSEN:
+        if hasattr(module, "os"):
+            setattr(module, "os", real)  # noqa: B010  types know no module of a module
+    os.environ["PATHEXT"] = os.path.basename(sys.executable)
+    setattr(ssl, "enum_certificates", lambda _store: [])  # noqa: B010  what Windows alone has; without certificates
+
+
 def pretend(platform: str) -> None:
     for name in list(sys.modules):
         if name.partition(".")[0] in MODULES:
             del sys.modules[name]
     sys.meta_path.insert(0, NotThere())
+    _keep_choices()
     sys.platform = platform
     for missing in (OF_LINUX,) if platform == "darwin" else (OF_LINUX, OF_POSIX):
         for module, names in missing.items():

@@ -52,15 +52,8 @@ class Bots:
         self._started.append(bot)
         if connected:
             self.server.wait_for_event("bot_connected", "b", SOON)
-            self.wait_for_poll()
+            wait_for_poll(self.server)
         return bot
-
-    def wait_for_poll(self) -> None:
-        """Before its first poll a bot that is told to stop leaves without a word."""
-        end = time.monotonic() + SOON
-        while not any(path.endswith("/poll") for _, path in self.server.requests):
-            assert time.monotonic() < end
-            time.sleep(0.01)
 
     def end(self) -> None:
         """Nothing of a bot is out of its tree, but its daemons, to which each test sees."""
@@ -70,6 +63,14 @@ class Bots:
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
             bot.communicate()
+
+
+def wait_for_poll(server: SwarmingServer) -> None:
+    """Before its first poll a bot that is told to stop leaves without a word."""
+    end = time.monotonic() + SOON
+    while not any(path.endswith("/poll") for _, path in server.requests):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def stopped_tree(root: psutil.Process) -> set[psutil.Process]:
@@ -121,11 +122,11 @@ def test_each_process_after_the_first_has_a_group_of_its_own_in_one_session(
     server: SwarmingServer, bots: Bots
 ) -> None:
     bot = bots.start()
-    running(server, "echo up; exec sleep 1000")
+    running(server, "echo up; sleep 1000; :")  # the shell stays what it is
     chain = [psutil.Process(bot.pid)]
-    while children := chain[-1].children():
+    while (children := chain[-1].children()) and chain[-1].name() != "sh":
         chain += children
-    assert [process.cmdline()[-4:][-1] for process in chain][-1] == "1000"
+    assert chain[-1].cmdline() == ["/bin/sh", "-c", "echo up; sleep 1000; :"]
     assert [
         word for process in chain for word in process.cmdline() if word.startswith(("start", "task_", "run_"))
     ][:3] == ["start_bot", "task_runner", "run_isolated"]
@@ -333,6 +334,7 @@ def test_without_its_server_it_does_not_heed_sigterm(bots: Bots) -> None:
         gone.publish(*(package := stock_shaped_bot(gone.url)))
         bot = bots.start(package, connected=False)
         gone.wait_for_event("bot_connected", "b", SOON)
+        wait_for_poll(gone)
     bot.terminate()
     with pytest.raises(subprocess.TimeoutExpired):
         bot.wait(2)
@@ -362,8 +364,9 @@ def test_without_the_hooks_a_task_needs_cipd(server: SwarmingServer, bots: Bots)
 def test_hooks_that_are_wrong_are_told(server: SwarmingServer, bots: Bots, hooks: str) -> None:
     server.configure(hooks)
     bots.start()
-    server.give_task(["true"])
+    task = server.give_task(["true"])
     assert "Traceback" in server.wait_for_event("bot_error", "b", SOON).message
+    assert task.wait(SOON)  # else its runner is just being started when all is ended
 
 
 def test_it_is_packed_the_same_each_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

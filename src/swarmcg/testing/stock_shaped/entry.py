@@ -6,7 +6,6 @@ import faulthandler
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -14,7 +13,7 @@ import zipfile
 from typing import Any
 
 from swarmcg.testing.stock_shaped import isolated, leader, runner
-from swarmcg.testing.stock_shaped.processes import execute
+from swarmcg.testing.stock_shaped.processes import execute, replace
 
 if sys.platform == "win32":
     raise ImportError("this bot needs process groups and flock")
@@ -57,9 +56,7 @@ def _do(command: str, arguments: list[str], zip_path: str, config: dict[str, Any
 def _become_a_copy(zip_path: str, words: list[str]) -> None:
     """So that a later version can take the place of what is run, and the first one stays to fall back on."""
     copy = os.path.join(os.path.dirname(zip_path), "swarming_bot.1.zip")
-    if os.path.exists(copy):
-        os.remove(copy)
-    shutil.copyfile(zip_path, copy)
+    replace(zip_path, copy)
     execute(copy, *words)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from swarmcg.testing.small_bot import Bell, lock
 from swarmcg.testing.stock_shaped.client import Remote
-from swarmcg.testing.stock_shaped.processes import detached, end, execute
+from swarmcg.testing.stock_shaped.processes import detached, end, execute, replace
 
 if sys.platform == "win32":
     raise ImportError("this bot needs process groups and flock")
@@ -198,7 +198,7 @@ class Leader:
         golden = os.path.join(self.base_dir, "swarming_bot.zip")
         with contextlib.suppress(OSError):
             if not os.path.exists(golden) or os.stat(golden).st_mtime < os.stat(self._zip).st_mtime:
-                shutil.copy(self._zip, golden)
+                replace(self._zip, golden)
 
     def _update(self, version: str) -> None:
         """Goes on as another version, from the zip that it is not run from."""

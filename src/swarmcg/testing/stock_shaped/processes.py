@@ -1,9 +1,10 @@
-"""Processes as the stock bot starts and ends them: each in a group of its own."""
+"""Processes as the stock bot starts and ends them, each in a group of its own, and the zips that they go on as."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,3 +45,12 @@ def execute(zip_path: str, *words: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, zip_path, *words])
+
+
+def replace(zip_path: str, copy: str) -> None:
+    """Makes ``copy`` the same as this zip, at once: a bot that starts meanwhile reads the one or the other, never a
+    part, and Python runs an empty file without a word.
+    """
+    partial = f"{copy}.{os.getpid()}"
+    shutil.copyfile(zip_path, partial)
+    os.replace(partial, copy)
