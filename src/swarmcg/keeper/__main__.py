@@ -6,6 +6,7 @@ slices are left, an heir is started: an ordinary interpreter that takes the slic
 done with them. An owner may also leave descriptors and a note to its heir; then one is started in any case.
 """
 
+import gc
 import os
 import resource
 import select
@@ -177,6 +178,7 @@ def main() -> None:
     resource.setrlimit(
         resource.RLIMIT_NOFILE, (most, most)
     )  # two descriptors a bot, and 1,024 is a usual limit
+    gc.freeze()  # a look through what is here to stay would copy its pages after every fork
     Service(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]).run()
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 from swarmcg.keeper.refusal import fork_refused_by
-from swarmcg.keeper.spawn import Birth, Order, birth, start_time
+from swarmcg.keeper.spawn import Birth, Order, birth, ignored_signals, start_time
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -36,7 +36,8 @@ class Child:
 
 
 class Keeper:
-    """Children of one home. For one thread; no other thread may exist in its process.
+    """Children of one home. For one thread; no other thread may exist in its process. Which signals the process
+    ignores may not change any more.
 
     ``tell`` is called with each event and its descriptors, from :meth:`spawn` or :meth:`dispatch`:
 
@@ -53,6 +54,7 @@ class Keeper:
         self._epoll = select.epoll()
         self._watched: dict[int, Callable[[], None]] = {}
         self._children: dict[str, Child] = {}
+        self._ignored = ignored_signals()
 
     def fileno(self) -> int:
         """A descriptor that polls readable when :meth:`dispatch` has something to do."""
@@ -75,7 +77,7 @@ class Keeper:
         state nobody needs.
         """
         try:
-            born = birth(order)
+            born = birth(order, self._ignored)
         except OSError as e:
             cause, path = fork_refused_by() if e.errno == errno.EAGAIN else (None, None)
             self._tell(
@@ -116,7 +118,9 @@ class Keeper:
     def _hold(self, key: str, born: Birth, slice_fd: "int | None") -> None:
         started = start_time(born.pid)
         if slice_fd is not None:
-            write_attribute(slice_fd, "running", {"pid": born.pid, "start_time": started, "at": time.time()})
+            # By hand: json uses 40 pages, and until the child has executed each that we touch is copied first.
+            record = b'{"pid": %d, "start_time": %d, "at": %f}' % (born.pid, started, time.time())
+            _set_attribute(slice_fd, "running", record)
         child = Child(key, slice_fd, born, os.pidfd_open(born.pid))
         self._children[key] = child
         self._watch(born.errors, lambda: self._settle(child, started))
@@ -189,7 +193,10 @@ def write_attribute(slice_fd: int, name: str, value: "dict[str, Any]") -> None:
     Both kinds vanish with the directory. cgroupfs has user attributes since Linux 5.7, trusted ones since
     3.7.
     """
-    text = json.dumps(value).encode()
+    _set_attribute(slice_fd, name, json.dumps(value).encode())
+
+
+def _set_attribute(slice_fd: int, name: str, text: bytes) -> None:
     try:
         os.setxattr(slice_fd, f"trusted.swarmcg.{name}", text)
     except PermissionError:

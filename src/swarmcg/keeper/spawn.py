@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Birth", "Order", "birth", "executed", "start_time"]
+__all__ = ["Birth", "Order", "birth", "executed", "ignored_signals", "start_time"]
 
 _PYTHONS = (signal.SIGPIPE, signal.SIGXFSZ)  # what Python ignores at its start (Python/pylifecycle.c)
 _PROCESSORS = range(os.sysconf("SC_NPROCESSORS_CONF"))  # what the host can ever have; it is fixed at boot
@@ -64,7 +64,6 @@ class Order:
         self.mask = mask
         self.oom_score_adj = oom_score_adj
         self.open_files = open_files
-        self.reset: Sequence[int] = _PYTHONS  # signals to be put back to their defaults; see birth
 
 
 class Birth:
@@ -98,10 +97,12 @@ class Birth:
         return None if executed(self.pid) else ("killed before exec", 0)
 
 
-def birth(order: Order) -> Birth:
-    """Forks a child that joins its cgroup and waits at the gate. Raises OSError of fork(2) or pipe(2)."""
-    if order.service:
-        order.reset = _ignored()
+def birth(order: Order, ignored: "Sequence[int]") -> Birth:
+    """Forks a child that joins its cgroup and waits at the gate. Raises OSError of fork(2) or pipe(2).
+
+    ``ignored`` are the signals that this process ignores: a service gets them at their defaults.
+    """
+    reset = ignored if order.service else _PYTHONS
     fds = [*os.pipe()]
     try:
         fds += os.pipe()
@@ -113,19 +114,21 @@ def birth(order: Order) -> Birth:
     errors, tell, gate, release = fds
     if pid == 0:
         os.close(release)
-        _become(order, gate, tell)
+        _become(order, gate, tell, reset)
     os.close(tell)
     os.close(gate)
     return Birth(pid, errors, release)
 
 
-def _become(order: Order, gate: int, tell: int) -> None:
+def _become(order: Order, gate: int, tell: int, reset: "Sequence[int]") -> None:
     """In the child: every step up to exec, in order. Never returns."""
     step = "join"
     try:
         for name, act in _STEPS:
             step = name
             act(order)
+        step = "signals"
+        _signals(reset, order.mask)
         step = "gate"
         if os.read(gate, 1) == b"1":
             step = "exec"
@@ -186,14 +189,14 @@ def _directory(order: Order) -> None:
         os.chdir(order.cwd)
 
 
-def _signals(order: Order) -> None:
+def _signals(reset: "Sequence[int]", mask: "Sequence[int]") -> None:
     signal.set_wakeup_fd(-1)
-    for number in order.reset:
+    for number in reset:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, order.mask)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _ignored() -> "list[int]":
+def ignored_signals() -> "list[int]":
     """The signals that this process ignores: exec puts handlers back to the default, and leaves these."""
     with open("/proc/self/status", "rb") as f:
         mask = next(int(line.split()[1], 16) for line in f if line.startswith(b"SigIgn:"))
@@ -208,14 +211,16 @@ _STEPS = (
     ("setrlimit", _open_files),
     ("chdir", _directory),
     ("stdio", _stdio),
-    ("signals", _signals),
 )
 
 
 def _stat(pid: int) -> "list[bytes]":
-    """The fields of /proc/PID/stat from the state on (field 3 of proc(5) is element 0)."""
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as f:
-        return f.read(4096).rpartition(b") ")[2].split()
+    """The fields of /proc/PID/stat from the state (field 3 of proc(5), element 0) to the start time (element 19)."""
+    fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096).rpartition(b") ")[2].split(b" ", 20)
+    finally:
+        os.close(fd)
 
 
 def start_time(pid: int) -> int:

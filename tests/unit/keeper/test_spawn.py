@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swarmcg.keeper.spawn import Order, birth, executed, start_time
+from swarmcg.keeper.spawn import Order, birth, executed, ignored_signals, start_time
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def procs(tmp_path: Path) -> Iterator[int]:
 def run(procs: int) -> Callable[..., tuple[tuple[str, int] | None, int]]:
     def go(*argv: str, env: dict[str, str] | None = None, **more: Any) -> tuple[tuple[str, int] | None, int]:
         order = Order(argv, {"PATH": os.environ["PATH"]} if env is None else env, **({"procs": procs} | more))
-        born = birth(order)
+        born = birth(order, ignored_signals())
         born.release()
         trouble = born.trouble()
         return trouble, os.waitstatus_to_exitcode(os.waitpid(born.pid, 0)[1])
@@ -75,7 +75,7 @@ def test_a_fault_that_is_no_errno_ends_the_child_all_the_same(run: Run) -> None:
 
 
 def test_a_child_waits_at_the_gate_and_ends_with_it(procs: int) -> None:
-    born = birth(Order(["true"], {}, procs=procs))
+    born = birth(Order(["true"], {}, procs=procs), ignored_signals())
     assert not executed(born.pid)
     os.close(born._gate)
     assert os.waitstatus_to_exitcode(os.waitpid(born.pid, 0)[1]) == 127
@@ -83,7 +83,7 @@ def test_a_child_waits_at_the_gate_and_ends_with_it(procs: int) -> None:
 
 
 def test_one_that_is_killed_before_exec_is_told_apart(procs: int) -> None:
-    born = birth(Order(["true"], {}, procs=procs))
+    born = birth(Order(["true"], {}, procs=procs), ignored_signals())
     os.kill(born.pid, signal.SIGKILL)
     os.waitid(os.P_PID, born.pid, os.WEXITED | os.WNOWAIT)
     born.release()
@@ -115,7 +115,7 @@ def test_a_fork_that_fails_leaves_no_descriptor(procs: int, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "fork", refused)
     with pytest.raises(OSError, match="refused"):
-        birth(Order(["true"], {}, procs=procs))
+        birth(Order(["true"], {}, procs=procs), ignored_signals())
     assert os.listdir("/proc/self/fd") == before
 
 
