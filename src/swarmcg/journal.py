@@ -20,6 +20,8 @@ if sys.platform != "linux":
 
 __all__ = ["Journal"]
 
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MODE = 0o640  # who may not open it cannot hold its lock
 _CURE = "Name a directory that can be written with SWARMCG_STATE_DIR, or free space on it."
 
 
@@ -72,9 +74,11 @@ class Journal:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:
-        os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        fd = os.open(self.path, flags, 0o640)  # who may not open it cannot hold its lock
+        try:
+            fd = os.open(self.path, _FLAGS, _MODE)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(self.path), mode=0o755, exist_ok=True)
+            fd = os.open(self.path, _FLAGS, _MODE)
         try:
             _check_regular(fd)
             yield fd

@@ -70,6 +70,16 @@ def test_a_dead_supervisor_s_bots_are_ended_by_the_ladder_and_reported(engine: E
     assert (report.incarnation, report.reason, report.exit_code) == (bot.incarnation, "terminated", 0)
 
 
+def test_a_supervisor_that_dies_before_it_has_tidied_up_leaves_no_home(home: Path, tmp_path: Path) -> None:
+    ours = home / "ours"
+    with Engine(ours, tmp_path) as engine:
+        bot = engine.start("true")
+        bot.wait(SOON_S)
+        os.kill(engine.supervisor.pid, signal.SIGKILL)
+        until(lambda: not ours.exists())
+    assert reported(engine.journal) == {bot.incarnation: 1}
+
+
 def test_a_deaf_bot_of_a_dead_supervisor_is_killed_after_its_grace(engine: Engine, home: Path) -> None:
     bot = engine.sh(DEAF, grace=0.2)
     os.kill(engine.supervisor.pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """A start that fails: one exact error, and nothing is left of it."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swarmcg.cgroup.find import find_home
+from swarmcg.cgroup.home import find_home
 from swarmcg.errors import (
     CgroupError,
     ConfigError,
@@ -236,7 +237,19 @@ def test_a_home_of_our_own_is_made_when_needed_and_removed_when_empty(tmp_path: 
             bot = engine.start("sleep", "1000")
             assert slices(ours) == [os.path.basename(bot.slice)]
             bot.terminate_or_kill(0)
-            assert not ours.exists()
+            until(lambda: not ours.exists())
+
+
+def test_starts_in_a_row_find_the_home_of_the_last_and_its_end_removes_it(tmp_path: Path, home: Path) -> None:
+    ours = home / "ours"
+    with Engine(ours, tmp_path) as engine:
+        seen = set()
+        for _ in range(20):
+            engine.start("true").wait(SOON_S)
+            with contextlib.suppress(FileNotFoundError):
+                seen.add(ours.stat().st_ino)
+    assert 0 < len(seen) < 20
+    assert not ours.exists()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ class Files(Controller):  # type: ignore[misc]  # cgroupspy has no types
 
     def filepath(self, filename: str | bytes) -> str:
         """The full path of a file; cgroupspy keeps the names of its descriptors as bytes."""
-        return f"{os.fsdecode(self.node.full_path)}/{os.fsdecode(filename)}"
+        return f"{self.node.directory}/{os.fsdecode(filename)}"
 
     def look(self, attribute: str) -> Any:
         """A descriptor's value, or None where this kernel or this cgroup has no such file."""

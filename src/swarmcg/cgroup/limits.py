@@ -39,9 +39,11 @@ def recorded(held: Slice) -> Limits:
     return next(filter(None, (_recorded(held, name) for name in ("limits", "intent"))), Limits())
 
 
-def limits_of(held: Slice) -> Limits:
-    """The same with the values that the files show now, whoever wrote them."""
-    told = recorded(held)
+def limits_of(held: Slice, start: Limits | None = None) -> Limits:
+    """The same with the values that the files show now, whoever wrote them. ``start`` is what was recorded at the
+    start, for who knows it.
+    """
+    told = recorded(held) if start is None else _recorded(held, "limits") or start
     now = {file: _shown(held, file, value) for file, value in told.limits.items()}
     return msgspec.structs.replace(told, limits=now)
 

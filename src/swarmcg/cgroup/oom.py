@@ -42,7 +42,11 @@ class OomWatch:
 
     def __init__(self, path: str) -> None:
         self._slice: Final = Cgroup(path)
-        self._ancestors: Final = [(above, _local_ooms(above)) for above in _ancestors(path)]
+        self._counted: Final = self._slice.files.look("memory_events") is not None
+        # The slice's counter asks for theirs; without it the log names whose limit it was, or nobody knows.
+        self._ancestors: Final = (
+            [(above, _local_ooms(above)) for above in _ancestors(path)] if self._counted else []
+        )
         self._seen = 0
 
     def look(self, pid: int) -> None:
@@ -51,6 +55,8 @@ class OomWatch:
         The kernel counts before it sends SIGKILL (mm/oom_kill.c, Linux 6.1), so a process with that signal
         pending or on its way out is not alive.
         """
+        if not self._counted:
+            return
         count = self._kills()
         if not _doomed(pid):
             self._seen = count

@@ -257,10 +257,15 @@ class Slice:
         return self._event("frozen")
 
     def _event(self, key: str) -> bool:
+        return bool(self.events().get(key))
+
+    def events(self) -> dict[str, int]:
+        """What cgroup.events says now: ``populated`` and ``frozen``, each 0 or 1. Empty when the slice is gone."""
         try:
-            return bool(self.cgroup.files.events[key])
+            events: dict[str, int] = self.cgroup.files.events
         except FileNotFoundError:
-            return False
+            return {}
+        return events
 
     def freeze(self) -> None:
         """Asks the kernel to freeze all; :meth:`frozen` tells when it has. Raises OSError."""
@@ -348,14 +353,25 @@ class Slice:
         """
         if self.recall("network") is not None:
             network.remove(self.path, within)
-        with (
-            cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."),
-            contextlib.ExitStack() as held,
-        ):
+        with cgroup_errors("The slice could not be removed", self.path, remedy="End what still lives in it."):
+            if not self._remove_bare():
+                self._remove_tree()
+        self.close()
+
+    def _remove_bare(self) -> bool:
+        """Removes a slice that has no cgroups but its own two, as most have; whether it was one."""
+        try:
+            os.rmdir(f"{self.path}/main")
+            os.rmdir(self.path)
+        except OSError:  # the longer way tells what is wrong
+            return False
+        return True
+
+    def _remove_tree(self) -> None:
+        with contextlib.ExitStack() as held:
             for directory in reversed(list(self._tree(held))):
                 with contextlib.suppress(FileNotFoundError):
                     os.rmdir(directory)
-        self.close()
 
     def _tree(self, held: contextlib.ExitStack) -> Iterator[str]:
         """The slice and every cgroup below it, parents first; the names hold good for as long as ``held``."""
@@ -372,10 +388,12 @@ def recall(directory: int | str, name: str) -> dict[str, Any] | None:
     a bot of our own user may write it. Raises FileNotFoundError.
     """
     for namespace in _namespaces(directory):
-        with contextlib.suppress(OSError, ValueError, RecursionError):
+        try:
             found = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
-            if isinstance(found, dict):
-                return found
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
     return None
 
 

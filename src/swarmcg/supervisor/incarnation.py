@@ -14,7 +14,7 @@ import msgspec
 
 from swarmcg.bot import ExitReport, Leftovers, Row
 from swarmcg.cgroup.files import read_text
-from swarmcg.cgroup.limits import limits_of
+from swarmcg.cgroup.limits import Limits, limits_of
 from swarmcg.cgroup.oom import OomWatch
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
@@ -228,9 +228,10 @@ class Incarnation:
         """cgroup.events or memory.events changed, or may have."""
         if self.main is not None and not self.settled():
             self.oom.look(self.main.pid)
-        if self.slice.frozen():
+        events = self.slice.events()
+        if events.get("frozen"):
             self.do(self.ladder.frozen(time.monotonic()))
-        if self.settled() and not self.slice.populated():
+        if self.settled() and not events.get("populated"):
             self.do(self.ladder.empty())
 
     def tick(self) -> None:
@@ -330,7 +331,7 @@ class Incarnation:
         assert end is not None  # noqa: S101  noted just above
         why, evidence = reason(end)
         used: Usage = usage(self.slice.cgroup.files)
-        given = limits_of(self.slice)
+        given = limits_of(self.slice, Limits(limits=self.intent.limits, unenforced=self.intent.unenforced))
         main = self.main
         count, names = self._left
         return ExitReport(

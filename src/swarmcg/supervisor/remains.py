@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 import time
@@ -112,8 +113,12 @@ class Owner(msgspec.Struct, frozen=True):
 def record_owner(held: Slice) -> None:
     """Says on the slice that this process owns it, for whoever looks at it: nothing is decided by it."""
     with contextlib.suppress(OSError):
-        pid = os.getpid()
-        held.remember("owner", {"pid": pid, "start_time": start_time(pid)})
+        held.remember("owner", _owner(os.getpid()))
+
+
+@functools.cache
+def _owner(pid: int) -> dict[str, int]:
+    return {"pid": pid, "start_time": start_time(pid)}
 
 
 def owner_of(held: Slice) -> int | None:

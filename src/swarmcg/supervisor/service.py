@@ -18,8 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.find import find_home
-from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.home import Home, find_home
 from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.journald import speak
@@ -59,6 +58,7 @@ class Channel:
         self._born = born
         self._bot: Incarnation | None = None
         supervisor.poll.watch(wire.fileno(), self.serve)
+        self.serve()  # the order comes right after the channel
 
     def serve(self) -> None:
         """Handles what the client sent; its hanging up changes nothing for the bot."""

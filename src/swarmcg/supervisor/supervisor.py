@@ -51,6 +51,9 @@ _LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
 _FINISH_AGAIN_S: Final = 1.0
+_NOTHING: Final = (None, LinuxResources())
+_TIDY_S: Final = 0.1
+"""How long what is left of ended bots may wait, so that starts in a row need not wait for that."""
 _MOST_INSIDE: Final = 100
 """So many slices inside of a bot's are reported; a hostile bot can make any number."""
 
@@ -82,6 +85,8 @@ class Supervisor:
         self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
         self._removals: Final[dict[str, Removal]] = {}
         self._unfinished: Final[dict[str, float]] = {}
+        self._untidied: Final[list[str]] = []
+        self._tidy_at: float | None = None
         self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
         self._inside = False
@@ -101,6 +106,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Lets everything go as it is."""
+        self._tidy()
         for key in list(self._watched):
             self._unwatch(key)
         for bot in self.bots.values():
@@ -115,6 +121,8 @@ class Supervisor:
             self._contained(bot, bot.tick)
         self._finish_again()
         self._remove_again()
+        if self._tidy_at is not None and self._tidy_at <= time.monotonic():
+            self._tidy()
 
     def _contained(self, bot: Incarnation, act: Callable[[], None]) -> None:
         """Does something for one bot; what goes wrong there (a lack of descriptors, say) ends no other bot.
@@ -130,6 +138,7 @@ class Supervisor:
         dues = [due for bot in self.bots.values() if (due := bot.due) is not None]
         dues += [removal.due for removal in self._removals.values()]
         dues += list(self._unfinished.values())
+        dues += [] if self._tidy_at is None else [self._tidy_at]
         waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
         # One more millisecond: epoll rounds down, and waking before the deadline would spin.
         return min([wait + 0.001 for wait in waits] + ([] if timeout is None else [timeout]), default=None)
@@ -163,6 +172,8 @@ class Supervisor:
         """
         if self._abilities is None:
             self._abilities = self.home.prepare()
+        if launch.resources in _NOTHING and launch.bandwidth is None:
+            return Plan(lenient=launch.lenient)
         # Anew each time, since other slices have come and gone.
         abilities = msgspec.structs.replace(self._abilities, granted=self.home.granted())
         if limits_packets(launch.resources, launch.bandwidth):
@@ -210,13 +221,13 @@ class Supervisor:
         return self._own(held, intent, listener)
 
     def _own(self, held: Slice, intent: Intent, listener: Listener) -> Incarnation:
-        record_owner(held)
         return Incarnation(held, intent, listener, drain=self._drain, finish=self._finish)
 
     def _begin(self, bot: Incarnation, launch: Launch, order: Order) -> None:
         self.bots[bot.key] = bot
         self._orders[bot.key] = (launch, order)
         self._keeper.spawn(bot.key, order, bot.slice.fd)
+        record_owner(bot.slice)  # afterwards: it is for whoever looks, and the keeper works meanwhile
 
     def adopt(self, held: Slice, listener: Listener, *, orphan: bool = True) -> Incarnation | None:
         """Takes over a slice whose owner died; the caller decides what becomes of it.
@@ -230,6 +241,7 @@ class Supervisor:
             erase(held)
             self.home.settle()
             return None
+        record_owner(held)
         bot = self._own(held, intent, listener)
         bot.adopted = True
         self.bots[bot.key] = bot
@@ -426,7 +438,6 @@ class Supervisor:
             held.close()
             self._gone(removal.bot, removal.report, e)
             return
-        self.home.settle()
         self._gone(removal.bot, removal.report, removal.trouble)
 
     def _finish_again(self) -> None:
@@ -448,10 +459,28 @@ class Supervisor:
         del self.bots[bot.key]
         self._orders.pop(bot.key, None)
         bot.listener.ended(bot, report, trouble)  # first, since somebody waits for it
-        self._keeper.forget(bot.key)
+        self._tidy_later(bot.key)
+        if trouble is not None:
+            self._tidy()  # who is to see to the slice must not find it held
         bot.say("ended: %s, exit code %s, signal %s", report.reason, report.exit_code, report.signal)
         if trouble is not None:
             bot.say("%s", trouble)
+
+    def _tidy_later(self, key: str) -> None:
+        """A slice is gone: its home may be empty, and its keeper still holds the directory. Should we be killed
+        before both are dealt with, the keeper's heir does it.
+        """
+        self._untidied.append(key)
+        if self._tidy_at is None:
+            self._tidy_at = time.monotonic() + _TIDY_S
+
+    def _tidy(self) -> None:
+        self._tidy_at = None
+        if self._untidied:
+            self.home.settle()
+        for key in self._untidied:
+            self._keeper.forget(key)
+        self._untidied.clear()
 
 
 class Removal:
