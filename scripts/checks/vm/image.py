@@ -121,8 +121,10 @@ def _make_system(suite: str, making: Path) -> None:
     unneeded = [f"--dpkgopt=path-exclude=/usr/share/{place}/*" for place in ("man", "doc", "locale")]
     _call(
         [
-            *("mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"),
-            *('--aptopt=Acquire::Languages "none"', "--dpkgopt=force-unsafe-io", *unneeded),
+            # Not --quiet, which keeps to itself why apt failed; what it says is shown only then.
+            *("mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(packages)}"),
+            *('--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "5"'),
+            *("--dpkgopt=force-unsafe-io", *unneeded),
             f"--customize-hook={GUEST / 'unpack-kernel'}",
             *(suite, str(root), str(making / "suite.sources")),
         ]
