@@ -122,13 +122,18 @@ def sources_of(suite: str) -> str:
     for file in (etc / "sources.list", *sorted(etc.glob("sources.list.d/*.list"))):
         if file.exists():
             stanzas += [_stanza(line) for line in file.read_text().splitlines() if line.startswith("deb ")]
-    of_release = re.compile(rf"^Suites:(.*\s)?{re.escape(codename())}(\s.*)?$", re.MULTILINE)
-    found = [of_release.sub(f"Suites: {suite}", stanza) for stanza in stanzas if of_release.search(stanza)]
+    found = renamed(stanzas, codename(), suite)
     if not found:
         raise UnavailableError(
             f"this machine's apt sources name no {codename() or 'Debian'} that {suite} could stand for"
         )
     return "\n\n".join(found)
+
+
+def renamed(stanzas: list[str], release: str, suite: str) -> list[str]:
+    """Those of the stanzas that are of the release, with the suite in the place of all their suites."""
+    of_release = re.compile(rf"^Suites:(.*[ \t])?{re.escape(release)}([ \t].*)?$", re.MULTILINE)
+    return [of_release.sub(f"Suites: {suite}", stanza) for stanza in stanzas if of_release.search(stanza)]
 
 
 def _stanza(line: str) -> str:
