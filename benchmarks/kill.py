@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import psutil
 
 from benchmarks.measuring import Row
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.names import new_incarnation
 from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.launch import Launch

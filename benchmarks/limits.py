@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from benchmarks.measuring import Row, median_ms
 from swarmcg import LinuxResources
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.launch import Launch
 

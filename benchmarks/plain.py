@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from unittest import mock
 
-from swarmcg.cgroup import home as homes
+from swarmcg.cgroup import find
 from swarmcg.cgroup.hierarchy import Hierarchy, look
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
@@ -52,7 +52,7 @@ def slice_of_files() -> Iterator[str]:
         held = Slice.create(str(home / name), {"bot_id": "update", "incarnation": incarnation, "ours": True})
         try:
             _fill(home / name, FILES)
-            with mock.patch.object(homes, "look", looked):
+            with mock.patch.object(find, "look", looked):
                 yield held.path
         finally:
             held.close()

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 from benchmarks.measuring import Row, best, median_ms
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.supervisor.client import Connection
 from swarmcg.supervisor.launch import Launch
 

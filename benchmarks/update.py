@@ -16,7 +16,7 @@ from typing import Final
 from benchmarks.measuring import Row, best, median_ms
 from benchmarks.plain import FILES as LIMITS, slice_of_files
 from swarmcg.cgroup.files import write_line
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.update import update
 from swarmcg.resources import Cpu, LinuxResources, Memory, Pids

@@ -28,7 +28,7 @@ PLATFORMS: Final = {
 }
 # User-mode-linux 6.12.113 panics when a fork is refused half-way in a storm of them (flush_tlb_mm below dup_mm).
 LEFT_OUT: Final = {"trixie": ("-m", "not storms")}
-TIERS: Final = ("unit", "host", "kernel", "systemd", "hostile")
+MEASURED: Final = ("unit", "host", "kernel", "hostile")  # an emulated machine is slow enough without
 # Each test has cgroups, a state directory and, where it needs one, a network of its own. Much of the time goes into
 # waiting, for grace periods and for interpreters to start, so there are more of them than processors.
 WORKERS: Final = (os.cpu_count() or 1) + 1
@@ -169,14 +169,12 @@ def systemd(settings: Settings, _ran: frozenset[str]) -> Outcome:
     """The smoke selection of what needs systemd, cpuset, hugetlb, PSI or a disk that heeds weights; and Vagrant's."""
     if tier.MADE_FOR_TESTS.exists():
         return _judged(_failures("pytest", tier.command_here(settings.pytest_options)))
-    _fresh_data("systemd")
     failed: list[str] = []
     lacking: list[str] = []
     suites = tier.suites()
     for suite in suites:
-        keep = CACHE / "coverage" / "systemd" / suite
         try:
-            status = tier.run_in_machine(suite, settings.pytest_options, keep)
+            status = tier.run_in_machine(suite, settings.pytest_options)
         except debian.UnavailableError as error:
             lacking.append(f"no machine of {suite}: {error}")
         else:
@@ -198,7 +196,7 @@ def bench(_settings: Settings, _ran: frozenset[str]) -> Outcome:
 
 def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     """The tiers' coverage put together, held against fail_under when all of them ran."""
-    data, cut = coverage_data.whole(CACHE / "coverage" / tier for tier in TIERS)
+    data, cut = coverage_data.whole(CACHE / "coverage" / tier for tier in MEASURED)
     if not data:
         return Outcome("cannot run", "no tier has left coverage data yet")
     everything = CACHE / "coverage" / "everything"
@@ -211,7 +209,7 @@ def coverage(_settings: Settings, ran: frozenset[str]) -> Outcome:
     failed = _failures(
         "combine", [*tool, "combine", "--quiet", "--keep", str(everything), *map(str, data)], merged
     )
-    missing = [tier for tier in TIERS if tier not in ran]
+    missing = [tier for tier in MEASURED if tier not in ran]
     threshold = ["--fail-under=0"] if missing else []
     failed += _failures("report", [*tool, "report", *threshold], merged)
     if missing and not failed:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from swarmcg import Config, ExitReport, LinuxResources, Starter, WaitTimeout
 from swarmcg.bot import StartedBot
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cli.tables import columns
 from swarmcg.resources import plan
 from swarmcg.testing import SwarmingServer, Task

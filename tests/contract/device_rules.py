@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 
 from swarmcg.cgroup import bpf, device_filter, update
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.errors import CgroupError, UpdateError
 from swarmcg.keeper.spawn import Order
 from swarmcg.resources import Device, DeviceRules, LinuxResources

@@ -568,7 +568,7 @@ def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
 def test_a_bot_without_network_limits_never_loads_what_speaks_netlink(home: Path, tmp_path: Path) -> None:
     program = f"""
 import os, sys
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
 from swarmcg.supervisor.incarnation import Nobody

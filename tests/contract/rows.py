@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pytest
 
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.resources import LinuxResources, plan
 

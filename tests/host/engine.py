@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import psutil
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.errors import SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.supervisor.client import Connection
@@ -24,6 +24,9 @@ from swarmcg.supervisor.incarnation import Incarnation
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.supervised import SupervisedBot
 from swarmcg.supervisor.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from swarmcg.cgroup.home import Home
 
 T = TypeVar("T")
 

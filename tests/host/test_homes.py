@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.home import find_home
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
@@ -19,7 +19,7 @@ from tests.host.engine import facts
 
 TOLD: Final = """
 import json, os, sys
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.errors import SwarmcgError
 if {nobody}:  # after the imports: another user need not be able to read this checkout
     os.setgroups([])

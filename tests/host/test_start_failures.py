@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.errors import (
     CgroupError,
     ConfigError,

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.limits import Limits
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.update import update
@@ -26,6 +26,7 @@ from tests.host.engine import SOON_S, Engine
 from tests.limits_model import FRESH, NONSENSE, UPDATES, outcome
 
 if TYPE_CHECKING:
+    from swarmcg.cgroup.home import Home
     from swarmcg.cgroup.slice import Slice
 
 MB: Final = 1 << 20

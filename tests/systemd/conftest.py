@@ -12,6 +12,15 @@ from tests import cgroups
 
 HIERARCHY: Final = Path("/sys/fs/cgroup")
 LEAF: Final = "tests"
+WHOLLY_FULL: Final = "\npytestmark = pytest.mark.full"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A file of which the smoke selection takes nothing is not even imported: here that takes seconds."""
+    smoke = "not full " in f"{config.option.markexpr} "
+    return (
+        True if smoke and collection_path.is_file() and WHOLLY_FULL in collection_path.read_text() else None
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,6 +15,7 @@ from tests.systemd.machine import EAT, MB, PYTHON, only_report, resources, setti
 EAT_AND_STAY: Final = EAT + "print('ready', flush=True)\nimport signal; signal.pause()"
 
 
+@pytest.mark.full  # tests/kernel/test_limits.py shows swap, too
 def test_what_goes_beyond_the_limit_goes_to_swap_as_far_as_that_is_allowed(
     home: Path, tmp_path: Path
 ) -> None:
@@ -71,6 +72,7 @@ def slices(home: Path) -> Iterator[Path]:
     return (entry for entry in home.iterdir() if entry.is_dir() and is_slice_name(entry.name))
 
 
+@pytest.mark.full  # tests/kernel/test_oom.py shows it, too
 def test_an_ancestor_over_its_limit_is_named_as_the_reason(home: Path, tmp_path: Path) -> None:
     above = home / "above"
     above.mkdir()

@@ -18,7 +18,7 @@ import msgspec
 
 from swarmcg.bot import OnUnenforceable
 from swarmcg.cgroup import network
-from swarmcg.cgroup.home import home_of
+from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.slice_update import Act, SliceUpdate
 from swarmcg.errors import CgroupError, SwarmcgError, UpdateError

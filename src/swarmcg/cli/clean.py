@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from swarmcg.cgroup import network
-from swarmcg.cgroup.home import Home, find_homes
+from swarmcg.cgroup.find import find_homes
+from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.limits import tenants
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cli import options, sizes

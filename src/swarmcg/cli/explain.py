@@ -67,7 +67,7 @@ def _abilities(home: str | None, *, packets: bool) -> Abilities:
     """What slices can be given here; where there is no place for slices, nothing, for that reason."""
     if sys.platform != "linux":
         return _none("this is no Linux host", "Run it on a Linux host with cgroup v2.")
-    from swarmcg.cgroup.home import find_home  # noqa: PLC0415  Linux only
+    from swarmcg.cgroup.find import find_home  # noqa: PLC0415  Linux only
 
     try:
         found = find_home(home, starts=False).abilities()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.home import find_home
+from swarmcg.cgroup.find import find_home
 from swarmcg.cli.signalfd import Arrival, Signals
 from swarmcg.cli.terminal import JobControl
 from swarmcg.errors import StartError, StuckError, SwarmcgError

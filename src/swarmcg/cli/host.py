@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
+from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.home import find_home
 from swarmcg.cli import sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.parser import Parser

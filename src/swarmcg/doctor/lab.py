@@ -12,7 +12,8 @@ from typing import IO, Any, Final, Self
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup.files import read_text
-from swarmcg.cgroup.home import Home, find_home, needs_scope
+from swarmcg.cgroup.find import find_home, needs_scope
+from swarmcg.cgroup.home import Home
 from swarmcg.doctor import canary
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.client import Connection

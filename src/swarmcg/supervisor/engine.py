@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from swarmcg.cgroup.home import find_home, needs_scope
+from swarmcg.cgroup.find import find_home, needs_scope
 from swarmcg.errors import ConfigError
 from swarmcg.places import places
 from swarmcg.supervisor.client import Connection, Connections, UnitConnection

@@ -7,7 +7,7 @@ import socket
 import sys
 from typing import Any
 
-from swarmcg.cgroup.home import home_of
+from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.journal import Journal
 from swarmcg.journald import speak

@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.bot import ExitReport
-from swarmcg.cgroup.home import Home, find_home
+from swarmcg.cgroup.find import find_home
+from swarmcg.cgroup.home import Home
 from swarmcg.errors import StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.journald import speak

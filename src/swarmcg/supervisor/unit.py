@@ -20,8 +20,9 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.cgroup.enclosing import enclosing_slice
+from swarmcg.cgroup.find import find_homes
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.home import Home, find_homes
+from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.slice import MODE
 from swarmcg.errors import HomeError, from_dict
 from swarmcg.keeper.wire import Wire

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from swarmcg.cgroup.enclosing import enclosing_slice, slices_inside
+from swarmcg.cgroup.find import find_home, needs_scope
 from swarmcg.cgroup.hierarchy import Hierarchy
-from swarmcg.cgroup.home import Home, find_home, needs_scope
+from swarmcg.cgroup.home import Home
 from swarmcg.errors import HomeError
 
 NAME = "bot-1.0123456789abcdef"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swarmcg.cgroup import home as home_module, slice_update as module
+from swarmcg.cgroup import find, slice_update as module
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.slice import Slice
@@ -28,7 +28,7 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
     (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids")
     host = Hierarchy(mount=str(tmp_path), writable=True, own=str(tmp_path), v1=frozenset(), systemd=False)
-    monkeypatch.setattr(home_module, "look", lambda: host)
+    monkeypatch.setattr(find, "look", lambda: host)
     monkeypatch.setattr(module, "write_line", write)
     return tmp_path
 

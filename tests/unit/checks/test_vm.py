@@ -1,9 +1,11 @@
 """The parts of scripts/vm that need no machine."""
 
+import io
 import os
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -99,6 +101,17 @@ def test_a_command_ends_before_its_machine_does() -> None:
     assert ended.returncode == 124
     done = subprocess.run(run.limited(["sh", "-c", "exit 7"], time_limit=1e9), check=False, timeout=20)
     assert done.returncode == 7
+
+
+PANIC: Final = b"[    4.46] Kernel panic - not syncing: Fatal exception in interrupt\n"
+BEGUN: Final = b"\x1b[!pguest: 6.12.1-cloud-amd64, systemd 257, up after 17.03 s\n"
+
+
+@pytest.mark.parametrize(
+    ("console", "died"), [(PANIC, True), (BEGUN + PANIC, False), (BEGUN, False), (b"", False)]
+)
+def test_a_kernel_that_died_before_the_command_is_started_again(console: bytes, *, died: bool) -> None:
+    assert run.died_at_boot(io.BytesIO(console)) is died
 
 
 def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:

@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Final
 
 from swarmcg.cgroup.files import read_text
+from swarmcg.cgroup.find import find_home, find_homes
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
-from swarmcg.cgroup.home import Home, find_home, find_homes
+from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.systemd import manager
 from swarmcg.doctor.seen import Cgroups, HomeSeen
 from swarmcg.errors import SwarmcgError
