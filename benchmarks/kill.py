@@ -119,7 +119,7 @@ def _raw() -> float:
 def _forest() -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     """The processes in a bare cgroup, which is emptied and removed afterwards."""
     directory = f"{find_home().hierarchy.mount}/swarmcg-bench-{new_incarnation()}"
-    os.mkdir(directory)
+    os.mkdir(directory, 0o711)
     join = f'echo 0 >"{directory}/cgroup.procs"; exec "$0" "$@"'
     process = subprocess.Popen(["/bin/sh", "-c", join, *ARGV], stdout=subprocess.PIPE)
     assert process.stdout is not None  # noqa: S101  it was asked for

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from swarmcg.cgroup.home_lock import locked
 from swarmcg.testing import SwarmingServer
 from tests.host.command import SOON_S, Command, line
 from tests.host.engine import until
@@ -94,12 +95,8 @@ def test_a_frozen_one_stopping_and_then_without_an_owner(swarmcg: Command) -> No
 def test_a_home_in_use_leaves_the_owner_unknown(swarmcg: Command) -> None:
     with swarmcg.running("run", "--", "sh", "-c", "echo ready; exec sleep 1000") as process:
         line(process.stdout)
-        fd = os.open(swarmcg.home, os.O_RDONLY)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        with locked(str(swarmcg.home), fcntl.LOCK_EX):
             assert [bot["state"] for bot in listed(swarmcg)] == ["unknown"]
-        finally:
-            os.close(fd)
         process.send_signal(signal.SIGTERM)
         process.wait()
 

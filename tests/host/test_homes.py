@@ -10,9 +10,12 @@ from typing import Any, Final
 
 import pytest
 
-from swarmcg.cgroup.find import find_home
+from swarmcg.cgroup import home_lock
 from swarmcg.cgroup.hierarchy import look
+from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.home_lock import locked, tidy
 from swarmcg.cgroup.names import new_incarnation, slice_name
+from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
 from tests.host.engine import facts
@@ -106,20 +109,110 @@ def test_a_part_of_the_tree_bind_mounted_elsewhere(home: Path, tmp_path: Path) -
     (home / "swarmcg").rmdir()
 
 
+def made(path: Path) -> Slice:
+    return Home(path=str(path), hierarchy=look(), ours=False).create(slice_name("bot", new_incarnation()), {})
+
+
+@pytest.mark.parametrize("mode", [0o711, 0o755])
 def test_a_home_whose_lock_another_process_holds_is_one_clear_error(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
-    monkeypatch.setattr(hold, "__defaults__", (0.1,))
-    fd = os.open(home, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with pytest.raises(CgroupError) as caught:
-            find_home(str(home)).create(slice_name("bot", new_incarnation()), {})
-    finally:
-        os.close(fd)
+    home.chmod(mode)
+    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0.1,))  # type: ignore[attr-defined]
+    with locked(str(home), fcntl.LOCK_SH), pytest.raises(CgroupError) as caught:
+        Home(path=str(home), hierarchy=look(), ours=False).protect(str(home), "memory.low", "1")
+    tidy(str(home))
     assert (caught.value.what, caught.value.path, caught.value.errno) == (
         "The home is in use",
         str(home),
         errno.EAGAIN,
     )
     assert "lslocks" in (caught.value.remedy or "")
+
+
+HOLDING: Final = """
+import fcntl, os, sys
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+fds = []
+for top, directories, files in os.walk(sys.argv[1]):
+    for name in (top, *(os.path.join(top, name) for name in (*directories, *files))):
+        for how in (os.O_RDONLY, os.O_WRONLY):
+            try:
+                fds.append(os.open(name, how))
+                fcntl.flock(fds[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                if isinstance(e, BlockingIOError):
+                    print("waits for", name, flush=True)
+print(len(fds), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("mode", [0o711, 0o755])
+@pytest.mark.parametrize("before", [False, True])
+def test_another_user_who_locks_all_that_it_can_open_holds_up_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, before: bool
+) -> None:
+    """Neither what it has opened before the first start, nor what it finds while a slice is there."""
+    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0.1,))  # type: ignore[attr-defined]
+    place = Home(path=str(home), hierarchy=look(), ours=False)
+    home.chmod(mode)
+    first = None if before else made(home)
+    command = [sys.executable, "-c", HOLDING, str(home)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline().strip().isdigit()
+        slices = [held for held in (first, made(home)) if held is not None]
+        assert list(place.ownerless()) == []
+        assert place.unowned(held.path for held in slices) == frozenset()
+        for held in slices:
+            with held.changing(0):
+                pass
+            held.close()
+        adopted = list(place.ownerless())
+        other.communicate()
+    assert len(adopted) == len(slices)
+    for held in adopted:
+        held.remove()
+    place.settle()
+    assert [path.name for path in home.iterdir() if path.is_dir()] == []
+
+
+def test_the_lock_of_a_home_is_not_removed_while_it_is_held(home: Path) -> None:
+    home.chmod(0o755)
+    with locked(str(home), fcntl.LOCK_SH):
+        tidy(str(home))
+        with pytest.raises(BlockingIOError), locked(str(home), fcntl.LOCK_EX, 0):
+            pass
+    tidy(str(home))
+    assert not (home / "swarmcg.lock").exists()
+
+
+def test_a_lock_that_was_removed_while_somebody_waited_for_it_is_taken_anew(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.chmod(0o755)
+    removals = [home / "swarmcg.lock"]
+
+    def late(fd: int, how: int, within: float) -> None:
+        if removals:
+            removals.pop().rmdir()
+        hold(fd, how, within)
+
+    monkeypatch.setattr(home_lock, "hold", late)
+    with (
+        locked(str(home), fcntl.LOCK_EX),
+        pytest.raises(BlockingIOError),
+        locked(str(home), fcntl.LOCK_EX, 0),
+    ):
+        pass
+    tidy(str(home))
+
+
+def test_no_room_for_the_lock_is_not_taken_for_somebody_who_holds_it(home: Path) -> None:
+    home.chmod(0o755)
+    (home / "cgroup.max.descendants").write_text("0")
+    with pytest.raises(CgroupError, match="descendants"):
+        made(home)

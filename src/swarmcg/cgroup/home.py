@@ -14,10 +14,10 @@ from swarmcg.cgroup import device_filter, devices, protection, systemd
 from swarmcg.cgroup.enclosing import slices_inside
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
+from swarmcg.cgroup.home_lock import locked, tidy
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished, recall
 from swarmcg.errors import CgroupError
-from swarmcg.flock import hold
 from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import Abilities, DeviceControl, Lack
 from swarmcg.resources.abilities import UNSEEN
@@ -35,8 +35,9 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     """A place for slices. ``ours`` says that the directory is swarmcg's own, made on demand and removed when
     empty; ``to_come`` that it is a scope which systemd makes once something is started.
 
-    May be used by several processes at once: making and sweeping exclude each other by a lock on the
-    directory.
+    May be used by several processes at once: making and sweeping exclude each other by the home's lock. It is held
+    shared while a slice is made, or looked at by its known path; exclusive while ownerless ones are looked for, so
+    that one in the making is not taken for one of them.
     """
 
     path: str
@@ -225,7 +226,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it."""
         for path in self.slices():
             found = None
-            with contextlib.suppress(FileNotFoundError), self._held(fcntl.LOCK_EX):
+            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX):
                 found = Slice.adopt(path)
             if found is not None:
                 yield found
@@ -238,7 +239,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """
         for path in self.slices():
             found = False
-            with contextlib.suppress(FileNotFoundError), self._held(fcntl.LOCK_EX):
+            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX):
                 found = Slice.is_unowned(path)
             if found:
                 yield path
@@ -249,7 +250,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises OSError when the home cannot be opened, or somebody holds its lock for too long.
         """
-        with self._held(fcntl.LOCK_SH):
+        with locked(self.path, fcntl.LOCK_SH):
             return frozenset(path for path in paths if Slice.is_unowned(path))
 
     def protect(self, path: str, name: str, value: str) -> None:
@@ -276,7 +277,9 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def settle(self) -> None:
-        """After a slice went: takes its memory protection back, or removes a home of ours that is empty."""
+        """After a slice went: takes its memory protection back, or removes what was made for an empty home."""
+        if not self.slices():
+            tidy(self.path)
         if not self.ours:
             return
         with contextlib.suppress(OSError):
@@ -285,36 +288,29 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         for name in protection.PROTECTIONS:
             file = f"{self.path}/{name}"
             if protection.amount(file):
-                with contextlib.suppress(OSError), self._held(fcntl.LOCK_EX):
+                with contextlib.suppress(OSError, CgroupError), locked(self.path, fcntl.LOCK_EX):
                     write_line(file, protection.shown(protection.total(self.slices(), name)))
 
     @contextlib.contextmanager
     def _reserved(self, how: int) -> Iterator[None]:
-        """:meth:`_held`, for a start: raises CgroupError when somebody holds the lock for too long."""
+        """Holds the lock, for a start: raises CgroupError when somebody else does for too long."""
         with contextlib.ExitStack() as lock:
             try:
-                lock.enter_context(self._held(how))
+                lock.enter_context(locked(self.path, how))
+            except FileNotFoundError:
+                raise
             except BlockingIOError as e:
                 raise CgroupError(
                     "The home is in use",
                     path=self.path,
                     errno=e.errno,
-                    cause="another process has held its lock for too long",
-                    remedy=f"See who holds it: lslocks. To keep other users from it: chmod go-r {self.path}.",
+                    cause="another process of its user, or root's, has held its lock for too long",
+                    remedy="See who holds it, and end that: lslocks.",
                 ) from e
+            except OSError:
+                with cgroup_errors("No cgroup can be made in the home", self.path):
+                    raise
             yield
-
-    @contextlib.contextmanager
-    def _held(self, how: int) -> Iterator[None]:
-        """Holds the home's lock: shared while a slice is made, or looked at by its known path; exclusive while
-        ownerless ones are looked for, so that one in the making is not taken for one of them.
-        """
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            hold(fd, how)
-            yield
-        finally:
-            os.close(fd)
 
 
 def _mark(path: str) -> None:

@@ -17,7 +17,7 @@ from swarmcg.cli import options
 from swarmcg.cli.clean import age
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.tables import table
-from swarmcg.errors import HomeError
+from swarmcg.errors import CgroupError, HomeError
 from swarmcg.supervisor.remains import intent_of, main_of, owner_of
 from swarmcg.supervisor.unit import inhabited
 
@@ -101,7 +101,7 @@ def _parser() -> Parser:
 def _bots(home: Home) -> Iterator[Bot]:
     found = tenants([home])
     unowned: frozenset[str] | None = None
-    with contextlib.suppress(OSError):  # somebody else has held the home's lock for too long
+    with contextlib.suppress(OSError, CgroupError):  # somebody else has held the home's lock for too long
         unowned = home.unowned(tenant.path for tenant in found)
     for tenant in found:
         with contextlib.suppress(FileNotFoundError):  # it went meanwhile
