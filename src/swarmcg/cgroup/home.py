@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -16,9 +17,8 @@ from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
 from swarmcg.cgroup.home_lock import locked, tidy
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
-from swarmcg.cgroup.slice import MODE as _MODE, Slice, _HomeVanished, recall
+from swarmcg.cgroup.slice import MODE, Slice, _HomeVanished
 from swarmcg.errors import CgroupError
-from swarmcg.keeper.keeper import write_attribute
 from swarmcg.resources import Abilities, DeviceControl, Lack
 from swarmcg.resources.abilities import UNSEEN
 
@@ -27,7 +27,10 @@ if sys.platform != "linux":
 
 __all__ = ["Home", "is_marked"]
 
-_MADE: Final = "home"
+_MADE: Final = MODE | stat.S_ISVTX
+"""The sticky bit says that a home was made on demand, from the first: who is killed after mkdir(2) leaves none that
+nobody removes. It has no other meaning where nobody else may write, and needs no rights to attributes.
+"""
 _TRIES: Final = 16
 
 
@@ -169,8 +172,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             cgroup_errors("The home for slices could not be made", self.path),
             contextlib.suppress(FileExistsError),
         ):
-            os.mkdir(self.path, _MODE)
-            _mark(self.path)
+            os.mkdir(self.path, _MADE)
 
     def _enable(self) -> dict[str, Lack]:
         """Enables what is offered in every directory that hands controllers to slices; why some were refused."""
@@ -313,21 +315,10 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             yield
 
 
-def _mark(path: str) -> None:
-    """Says that this home was made on demand, so that who names it later knows it as one of ours, too."""
-    # Gone again already; or an ordinary user's before Linux 5.7: then who made it is the only one to know.
-    with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            write_attribute(fd, _MADE, {})
-        finally:
-            os.close(fd)
-
-
 def is_marked(path: str) -> bool:
     """Whether this home was made on demand, by whichever process."""
     with contextlib.suppress(OSError):
-        return recall(path, _MADE) is not None
+        return bool(os.stat(path).st_mode & stat.S_ISVTX)
     return False
 
 

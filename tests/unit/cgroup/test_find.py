@@ -160,7 +160,21 @@ def test_a_home_that_is_named(host: Hierarchy, tmp_path: Path) -> None:
     assert "does not exist" in refusal(host, f"{host.mount}/a/b").what
 
 
-def test_a_home_that_another_process_made_on_demand_is_ours_too(host: Hierarchy) -> None:
-    os.mkdir(f"{host.mount}/made")
-    os.setxattr(f"{host.mount}/made", "user.swarmcg.home", b"{}")
-    assert find_home(f"{host.mount}/made", hierarchy=lambda: host).ours is True
+def test_a_home_that_another_process_made_on_demand_is_ours_too_even_if_it_was_killed_right_after_mkdir(
+    host: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = find_home(f"{host.mount}/made", hierarchy=lambda: host)
+    mkdir = os.mkdir
+
+    def killed(path: str, mode: int) -> None:
+        mkdir(path, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", killed)
+    with pytest.raises(KeyboardInterrupt):
+        made.prepare()
+    found = find_home(f"{host.mount}/made", hierarchy=lambda: host)
+    assert found.ours is True
+    assert os.stat(found.path).st_mode & 0o777 == 0o711
+    found.settle()
+    assert not os.path.exists(found.path)
