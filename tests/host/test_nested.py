@@ -6,12 +6,17 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from swarmcg.cgroup.names import new_incarnation, slice_name
+from swarmcg.cgroup.slice import Slice
+from swarmcg.supervisor import supervisor as supervisor_module
 from tests.host.command import SOON_S, SWARMCG, Command, line
+from tests.host.engine import Driver, reports
 
 FOREVER = "while :; do sleep 1; done"
 
@@ -106,3 +111,30 @@ def test_clean_finds_what_has_lost_its_owner_inside_of_a_bot_that_lives(swarmcg:
         outer.communicate("go\n", timeout=SOON_S)
         assert outer.returncode == 0
     assert [report.bot_id for report in swarmcg.reports()] == ["lost", "outer"]
+
+
+def ownerless(home: Path, bot_id: str, journal: Path) -> Path:
+    """A slice whose owner died before anything ran in it."""
+    intent = {"bot_id": bot_id, "incarnation": (incarnation := new_incarnation()), "grace": 0.0}
+    intent |= {"journal": str(journal), "ours": False, "created": time.time()}
+    held = Slice.create(str(home / slice_name(bot_id, incarnation)), intent)
+    held.close()
+    return Path(held.path)
+
+
+def test_slices_inside_beyond_those_that_are_reported_are_told_in_the_log(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor_module, "_MOST_INSIDE", 1)
+    monkeypatch.setattr(supervisor_module, "_NAMED", 1)
+    driver = Driver(home, tmp_path, in_process=True)
+    inside = ownerless(home, "outer", driver.journal) / "swarmcg"
+    inside.mkdir()
+    names = [ownerless(inside, name, driver.journal).name for name in ("one", "three", "two")]
+    for held in driver.supervisor.home.ownerless():
+        driver.supervisor.adopt(held, driver)
+    driver.turn_until(lambda: not driver.supervisor.bots)
+    driver.supervisor.close()
+    assert [report.bot_id for report in reports(driver.journal)] == ["one", "outer"]
+    (told,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert f"2 more slices inside of its own are removed without a report: {names[1]}, …" in told.getMessage()

@@ -167,8 +167,15 @@ class Incarnation:
 
     def say(self, text: str, *values: object) -> None:
         """Tells the log something about this bot. At no higher level: whoever asked for the bot tells the user."""
+        self._log(logging.INFO, text, values)
+
+    def warn(self, text: str, *values: object) -> None:
+        """The same, for what is lost and stands in no report."""
+        self._log(logging.WARNING, text, values)
+
+    def _log(self, level: int, text: str, values: tuple[object, ...]) -> None:
         extra = about(self.intent.bot_id, self.key)
-        _LOG.info(f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
+        _LOG.log(level, f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
 
     def stop(self, grace: float | None = None) -> None:
         """Begins or shortens the grace period."""

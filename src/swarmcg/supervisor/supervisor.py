@@ -55,7 +55,8 @@ _NOTHING: Final = (None, LinuxResources())
 _TIDY_S: Final = 0.1
 """How long what is left of ended bots may wait, so that starts in a row need not wait for that."""
 _MOST_INSIDE: Final = 100
-"""So many slices inside of a bot's are reported; a hostile bot can make any number."""
+"""So many slices inside of a bot's are reported; a hostile bot can make any number. The log tells of the others."""
+_NAMED: Final = 10
 
 
 def _starvation(bot: Incarnation) -> dict[str, Any]:
@@ -401,11 +402,15 @@ class Supervisor:
         if self._inside:
             return
         self._inside = True
+        found = slices_inside(bot.slice.path)
         try:
-            for path in reversed(list(itertools.islice(slices_inside(bot.slice.path), _MOST_INSIDE))):
+            for path in reversed(list(itertools.islice(found, _MOST_INSIDE))):
                 self._contained(bot, functools.partial(self._finish_one, path))
         finally:
             self._inside = False
+        if rest := [os.path.basename(path) for path in found]:
+            names = ", ".join(rest[:_NAMED]) + (", …" if len(rest) > _NAMED else "")
+            bot.warn("%d more slices inside of its own are removed without a report: %s", len(rest), names)
 
     def _finish_one(self, path: str) -> None:
         held = Slice.adopt(path)
