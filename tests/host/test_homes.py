@@ -93,7 +93,9 @@ def test_not_root() -> None:
     assert "user manager" in error["remedy"]
 
 
-def test_not_root_in_a_home_that_belongs_to_root(home: Path) -> None:
+@pytest.mark.parametrize("mode", [0o711, 0o755])
+def test_not_root_in_a_home_that_belongs_to_root(home: Path, mode: int) -> None:
+    home.chmod(mode)
     error = told("true", str(home), nobody=True)
     assert error["errno"] in {errno.EACCES, errno.EPERM}
     assert error["remedy"]

@@ -1,6 +1,7 @@
 """The bots unit: detached bots outlive every process of ours, and a stop ends and reports all of them."""
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from swarmcg import Config, Starter
+from swarmcg.cgroup.home_lock import locked
 from swarmcg.errors import HomeError, OwnerLostError
 from swarmcg.testing import SwarmingServer
 from tests.host.command import SOON_S, line
@@ -538,3 +540,35 @@ def test_detaching_needs_the_unit(
     ):
         starter.start(config, detach=True)
     assert "in the foreground" in (caught.value.remedy or "")
+
+
+def test_a_lock_on_the_home_delays_neither_the_host_nor_a_stop(unit: Unit) -> None:
+    """What killed guests have left is ended once the lock is free; everybody else does not wait for that."""
+    host = unit.processes()["host"]
+    with unit.running("run", "--id", "lost", "--", *READY) as guest:
+        assert line(guest.stdout) == "ready"
+        with locked(str(unit.bots), fcntl.LOCK_SH):
+            guest.kill()
+            guest.wait()
+            unit.detach("one", *FOREVER)
+            assert unit("clean", "--yes", "--detached", "one").returncode == 0
+            assert (unit.slices(), unit.processes()["host"]) == (["lost"], host)
+        assert unit.report("lost").reason == "unobserved"
+
+
+def test_a_stop_while_somebody_holds_the_lock_of_the_home_ends_all(unit: Unit) -> None:
+    with unit.running("run", "--id", "lost", "--", *READY) as guest:
+        assert line(guest.stdout) == "ready"
+        unit.detach("one", *FOREVER)
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(locked(str(unit.bots), fcntl.LOCK_SH))
+            guest.kill()
+            guest.wait()
+            with unit.running("host", "stop", "--grace", "60") as stop:
+                until(lambda: unit.slices() == ["lost"])
+                lock.close()
+                assert stop.wait(SOON_S) == 0
+    assert {bot: report.reason for bot, report in unit.reports().items()} == {
+        "one": "terminated",
+        "lost": "unobserved",
+    }

@@ -19,6 +19,7 @@ from swarmcg.cgroup.home_lock import locked, tidy
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from swarmcg.cgroup.slice import MODE, Slice, _HomeVanished
 from swarmcg.errors import CgroupError
+from swarmcg.flock import WITHIN_S
 from swarmcg.resources import Abilities, DeviceControl, Lack
 from swarmcg.resources.abilities import UNSEEN
 
@@ -158,7 +159,8 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """
         self._make()
         refused = self._enable()
-        found = self.abilities()
+        with cgroup_errors("The home cannot be looked into", self.path):
+            found = self.abilities()
         with self._reserved(fcntl.LOCK_SH):
             files = self._probe()
         controllers = found.controllers - refused.keys()
@@ -224,11 +226,14 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         )
         return [Home(path=path, hierarchy=self.hierarchy, ours=True) for path in paths]
 
-    def ownerless(self) -> Iterator[Slice]:
-        """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it."""
+    def ownerless(self, within: float = WITHIN_S) -> Iterator[Slice]:
+        """Takes over, one by one, every slice whose owner is gone. Each belongs to the caller, who closes it.
+
+        Raises OSError when the home cannot be opened, or somebody holds its lock for longer than ``within`` seconds.
+        """
         for path in self.slices():
             found = None
-            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX):
+            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX, within):
                 found = Slice.adopt(path)
             if found is not None:
                 yield found

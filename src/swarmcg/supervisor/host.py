@@ -44,6 +44,8 @@ _DEAF_S: Final = 1.0
 """Until connections are taken again when there was no descriptor for one."""
 _LOCK_S: Final = 1.0
 """For as long another process may look whether somebody holds the lock."""
+_SWEEP_AGAIN_S: Final = 0.5
+"""Until slices without an owner are looked for again when somebody held the home's lock."""
 _STEP_S: Final = 0.1
 """Between looks at the slices that others own, while the unit stops: rmdir tells nobody."""
 
@@ -59,6 +61,7 @@ class Host:
         self._leaving: Final[list[Peer]] = []
         self._stop: Stop | None = None
         self._deaf_until: float | None = None
+        self._sweep_at: float | None = None
         supervisor.poll.watch(listener.fileno(), self._accept)
 
     def run(self) -> None:
@@ -67,12 +70,14 @@ class Host:
             self.supervisor.turn(self._until())
             self._dismiss()
             self._accept_again()
+            self._sweep_again()
         self._end(self._stop)
 
     def _until(self) -> float | None:
         if self._stop is not None:
             return _STEP_S
-        return None if self._deaf_until is None else max(0.0, self._deaf_until - time.monotonic())
+        dues = [due for due in (self._deaf_until, self._sweep_at) if due is not None]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
 
     def _accept(self) -> None:
         try:
@@ -126,12 +131,28 @@ class Host:
         self._leaving.append(peer)
         if peer in self._guests:
             self._guests.remove(peer)
-            self.adopt(self.unit.home.ownerless(), orphan=True)
+            self.sweep()
 
     def _dismiss(self) -> None:
         for peer in [peer for peer in self._leaving if not peer.alive()]:
             self._leaving.remove(peer)
             peer.close()
+
+    def sweep(self) -> None:
+        """Takes over every slice in the unit whose owner is gone. Where somebody holds the home's lock, or it cannot be
+        opened, it is tried again later: all bots would wait for that, too.
+        """
+        first, self._sweep_at = self._sweep_at is None, None
+        try:
+            self.adopt(self.unit.home.ownerless(within=0), orphan=True)
+        except (OSError, SwarmcgError) as e:
+            self._sweep_at = time.monotonic() + _SWEEP_AGAIN_S
+            if first:
+                _LOG.warning("slices without an owner cannot be looked for yet, which is tried again: %s", e)
+
+    def _sweep_again(self) -> None:
+        if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
+            self.sweep()
 
     def adopt(self, slices: Any, *, orphan: bool) -> None:
         """Takes slices over: a detached bot goes on, one that somebody waited for in vain is ended, and so is one
@@ -151,7 +172,7 @@ class Host:
             self._stop = Stop(self.unit, grace)
             for peer in self._guests:
                 peer.tell(self._stop.order())
-            self.adopt(self.unit.home.ownerless(), orphan=True)
+            self.sweep()
             for bot in list(self.supervisor.bots.values()):
                 bot.stop(min(grace, bot.intent.grace))
         self._stop.askers.append(asker)
@@ -225,7 +246,7 @@ def serve(fd: int, unit: str) -> None:
             asker.send({"event": "failed", "error": _reason(e, place).to_dict()})
         return
     if host is not None:
-        host.adopt(place.home.ownerless(), orphan=True)
+        host.sweep()
     with contextlib.suppress(OSError):
         asker.send({"event": "ready"})
     asker.close()
@@ -245,7 +266,7 @@ def main(fd: int) -> None:
     host = _host(msgspec.convert(note["unit"], Unit), socket.socket(fileno=listener), lock, wire, note)
     host.adopt(slices, orphan=False)
     host.supervisor.catch_up()
-    host.adopt(host.unit.home.ownerless(), orphan=True)
+    host.sweep()
     host.run()
 
 
