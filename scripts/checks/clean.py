@@ -7,6 +7,7 @@ resolv.conf, and the checkout: nothing else. It is a directory below the cache t
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import shutil
@@ -14,9 +15,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from checks import debian
 
@@ -29,6 +30,10 @@ PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "~/.pip", "~/.config/pip")
 VARIABLES: Final = ("PIP_", "SSL_CERT_", "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "no_proxy")
 CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
 TIME_LIMIT_S: Final = 1800.0
+KILL_S: Final = 10.0
+ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+OWN: Final = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""Namespaces that end with this process and with everything in them."""
 
 # In namespaces of its own, which end with it and everything that it started: mounts are not this machine's.
 ENTER: Final = """
@@ -45,7 +50,9 @@ exec chroot "$0" "$@"
 
 def main() -> int:
     """Builds the root, runs the commands in it, and removes it."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the root is removed
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup(1)
+            signal.signal(number, _end)
     parser = argparse.ArgumentParser(
         prog="scripts/clean-check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -57,6 +64,13 @@ def main() -> int:
     except debian.UnavailableError as error:
         print(f"scripts/clean-check: {error}", file=sys.stderr)
         return 2
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Ends this process, and has the root removed; another signal does not keep it from that."""
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 def check(suite: str, command: str) -> int:
@@ -83,7 +97,7 @@ def _build(suite: str, root: Path, sources: str) -> None:
     listed.write_text(sources)
     print(f"making a minimal {suite}", flush=True)
     build = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", suite, str(root), str(listed)]
-    if subprocess.run(build, check=False).returncode:
+    if contained(build, TIME_LIMIT_S):
         raise debian.UnavailableError("mmdebstrap failed")
     for tool in ("python3", "pip", "git"):
         if shutil.which(tool, path=f"{root}/usr/bin:{root}/usr/local/bin"):
@@ -128,15 +142,33 @@ def _run(root: Path, command: str) -> int:
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     inside = ["env", "-i", path, "HOME=/root", "LANG=C.UTF-8", *passed]
     inside += ["bash", "-c", f"cd {CHECKOUT} && {command}"]
-    own = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     print(f"in it: {command}", flush=True)
-    entered = subprocess.Popen([*own, "sh", "-c", ENTER, str(root), *inside], stdin=subprocess.DEVNULL)
+    return contained(["sh", "-c", ENTER, str(root), *inside], TIME_LIMIT_S)
+
+
+def contained(command: Sequence[str], within: float) -> int:
+    """The exit status of the command in namespaces of its own, 124 when it took longer. However this ends, nothing
+    that it started lives afterwards, nor writes into a root that is being removed.
+    """
+    entered = subprocess.Popen([*OWN, *command], stdin=subprocess.DEVNULL)
     try:
-        return entered.wait(TIME_LIMIT_S)
+        return entered.wait(within)
     except subprocess.TimeoutExpired:
-        print(f"scripts/clean-check: ended after {TIME_LIMIT_S:.0f} s", file=sys.stderr)
+        print(f"scripts/clean-check: ended after {within:.0f} s", file=sys.stderr)
         return 124
     finally:
+        _end_all(entered)
+
+
+def _end_all(entered: "subprocess.Popen[bytes]") -> None:
+    """Kills process 1 of the namespace, for which unshare(1) waits: it is gone only when all of the others are
+    (zap_pid_ns_processes() in kernel/pid_namespace.c, Linux 6.1).
+    """
+    if entered.poll() is None:
+        for pid in Path(f"/proc/{entered.pid}/task/{entered.pid}/children").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            entered.wait(KILL_S)
         entered.kill()
         entered.wait()
 
