@@ -97,7 +97,7 @@ def _mount(seen: Hierarchy) -> str:
     raise HomeError(
         "There is no cgroup version 2 on this host",
         cause="cgroup2 is not mounted" + (", version 1 is" if seen.v1 else ""),
-        remedy="mount -t cgroup2 none /sys/fs/cgroup, or boot with systemd.unified_cgroup_hierarchy=1.",
+        remedy=f"mount -t cgroup2 none /sys/fs/cgroup, or boot with {seen.pure()}.",
     )
 
 

@@ -47,12 +47,18 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
             return "legacy" if self.v1 else "none"
         return "hybrid" if self.v1 else "unified"
 
+    def pure(self) -> str:
+        """The words on the kernel command line that leave this host version 2 alone."""
+        return (
+            "systemd.unified_cgroup_hierarchy=1 (or cgroup_no_v1=all)" if self.systemd else "cgroup_no_v1=all"
+        )
+
     def lack(self, controller: str) -> Lack:
         """Why a controller is not offered at the top of this hierarchy, and what brings it."""
         if controller in self.v1:
             return Lack(
                 why=f"this host is {self.mode}: cgroup v1 holds the {controller} controller",
-                remedy="Boot with systemd.unified_cgroup_hierarchy=1 (or cgroup_no_v1=all) on the kernel command line.",
+                remedy=f"Boot with {self.pure()} on the kernel command line.",
             )
         if self.mount is None:
             return Lack(why="this host has no cgroup2", remedy="mount -t cgroup2 none /sys/fs/cgroup")

@@ -33,7 +33,7 @@ from swarmcg.resources import (
     settled,
 )
 from swarmcg.resources.devices import FIELD as DEVICES, recorded as remembered_as, remembered
-from swarmcg.resources.plan import unenforceable
+from swarmcg.resources.plan import WITHOUT_CHANGE, unenforceable
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -94,7 +94,7 @@ class SliceUpdate:
         """Decides what is to be written. Raises what forbids it; nothing is written yet."""
         self._plan, now = self.plan(asked, abilities)
         if self._plan.refused and policy == "refuse":
-            raise unenforceable(self._plan)
+            raise unenforceable(self._plan, WITHOUT_CHANGE)
         for row in self._plan.unenforced:
             _LOG.warning("%s: %s is not in force: %s", self.path, row.field, row.why)
         if asked.devices is not None and any(

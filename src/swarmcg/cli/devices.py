@@ -43,7 +43,7 @@ def node(flag: str, text: str) -> tuple[Device, ...]:
 
     Docker's middle part, another name inside a container, must be the same here.
     """
-    path, access = _permissions(text)
+    path, access = _permissions(flag, text)
     path = _on_host(flag, path)
     if _NUMBERS.fullmatch(path):
         cause = "numbers alone do not say whether it is a block or a character device"
@@ -57,10 +57,14 @@ def node(flag: str, text: str) -> tuple[Device, ...]:
     )
 
 
-def _permissions(text: str) -> tuple[str, str]:
+def _permissions(flag: str, text: str) -> tuple[str, str]:
     """The path and the letters. A path may have colons itself, as the links in /dev/disk/by-path do."""
     path, _, access = text.rpartition(":")
-    if not path or not _ACCESS.fullmatch(access) or os.path.lexists(text):
+    if not path or os.path.lexists(text):
+        return text, "rwm"
+    if not _ACCESS.fullmatch(access):
+        if "/" not in access and os.path.lexists(path.partition(":/")[0]):
+            raise _wrong(flag, text, f"{access!r} is no permission", f"Give letters of rwm, as in {path}:rw.")
         return text, "rwm"
     return path, access
 

@@ -12,6 +12,7 @@ import msgspec
 
 from swarmcg.cli import devices, network, sizes
 from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.errors import ResourcesError
 from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Network, Pids
 from swarmcg.resources.toml import PERIOD
 
@@ -178,7 +179,29 @@ def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> L
     )
     if rules:
         made["devices"] = rules
-    return msgspec.structs.replace(base, **made).checked()
+    asked_for = msgspec.structs.replace(base, **made)
+    try:
+        return asked_for.checked()
+    except ResourcesError as e:
+        raise _of_flag(e, given) or e from None
+
+
+def _of_flag(error: ResourcesError, given: Mapping[str, Any]) -> UsageError | None:
+    """The error in the words of the flag that said the field; None when it was another's."""
+    for name, flag in (_SCALARS | _LISTS).items():
+        field = f"{_encoded(LinuxResources, flag.part)}.{_encoded(_PARTS[flag.part], flag.field)}"
+        if given[name] and (error.path or "").partition("[")[0] == field:
+            return UsageError(
+                f"{name} cannot be used",
+                value=given[name],
+                cause=error.cause or error.what,
+                remedy=error.remedy,
+            )
+    return None
+
+
+def _encoded(part: type[msgspec.Struct], name: str) -> str:
+    return next(field.encode_name for field in msgspec.structs.fields(part) if field.name == name)
 
 
 _Parts = dict[str, dict[str, Any]]

@@ -37,7 +37,12 @@ _MEANT: Final = {
     "start": _START,
     "restart": f"{_STOP} Then start it anew, with swarmcg run or swarmcg bot.",
     "logs": "What swarmcg says of a bot: journalctl SWARMCG_BOT=BOT_ID; what it says if detached: journalctl -t BOT_ID",
-    "status": "To see the bots that run: swarmcg ps",
+    **dict.fromkeys(("status", "list", "ls"), "To see the bots that run: swarmcg ps"),
+    **dict.fromkeys(
+        ("stats", "top"),
+        "To see what bots use of memory and tasks: swarmcg ps; when they end: the exit report",
+    ),
+    "help": "'swarmcg --help' tells what there is, 'swarmcg VERB --help' more about each.",
     "update": "To change the limits of a bot that runs: swarmcg set",
 }
 """Verbs of other programs, and what they are called here."""

@@ -1,11 +1,13 @@
 """The flags that several verbs share, beside the limits."""
 
 import os
+import tomllib
 from argparse import Namespace
 
 from swarmcg.bot import GRACE_INTERVAL, default_policy
 from swarmcg.cli import sizes
 from swarmcg.cli.parser import Parser, UsageError
+from swarmcg.errors import ResourcesError
 from swarmcg.resources import LinuxResources
 from swarmcg.resources.toml import from_toml
 
@@ -58,7 +60,25 @@ def base_resources(asked: Namespace) -> LinuxResources:
     text = _read(asked.resources)
     if asked.resources.endswith(".toml"):
         return from_toml(text, sizes.host_memory)
-    return LinuxResources.from_json(text)
+    try:
+        return LinuxResources.from_json(text)
+    except ResourcesError:
+        if _is_toml(text):
+            raise UsageError(
+                "--resources is TOML, but not by its name",
+                path=asked.resources,
+                cause="what does not end in .toml is read as JSON, and so is standard input",
+                remedy="Give it in a file whose name ends in .toml.",
+            ) from None
+        raise
+
+
+def _is_toml(text: bytes) -> bool:
+    """Whether it is a TOML file that says something; no JSON object is one."""
+    try:
+        return bool(tomllib.loads(text.decode()))
+    except (ValueError, RecursionError):
+        return False
 
 
 _MOST_BYTES = 16 << 20

@@ -1,7 +1,7 @@
 """An argparse parser whose complaints are errors of ours."""
 
 import argparse
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from swarmcg.errors import ConfigError
 
@@ -10,6 +10,26 @@ __all__ = ["Parser", "UsageError"]
 
 class UsageError(ConfigError):
     """The command line makes no sense."""
+
+
+_TERMINAL: Final = "Leave it out: the command has this terminal and standard input anyway."
+_HABITS: Final = {
+    "--name": "Give it as --id: swarmcg run --id NAME -- COMMAND.",
+    "--rm": "Leave it out: nothing is left of a slice after its end.",
+    **dict.fromkeys(("-it", "-ti", "-i", "-t", "--interactive", "--tty"), _TERMINAL),
+    "-c": "Give it as --cpu-shares.",
+    "-d": "Give it as --detach.",
+    "-v": "Leave it out: a slice has no file system of its own, and sees all of the host's files.",
+}
+"""Flags of docker's that are not needed here, or called otherwise."""
+_UNKNOWN: Final = "unrecognized arguments: "
+
+
+def _habit(message: str) -> str | None:
+    if not message.startswith(_UNKNOWN):
+        return None
+    words = (word.partition("=")[0] for word in message.removeprefix(_UNKNOWN).split())
+    return next((_HABITS[word] for word in words if word in _HABITS), None)
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(
             f"{self._verb}{message}",
             cause="the command line could not be understood",
-            remedy=f"'{self.prog} --help' lists what there is.",
+            remedy=_habit(message) or f"'{self.prog} --help' lists what there is.",
         )
 
     @property

@@ -29,7 +29,8 @@ USAGE: Final = 2
 _EPILOG: Final = """\
 BOT_ID is the id of a bot that runs, or the incarnation of one life of it. Only what is named changes: -m leaves
 swap alone, --cpu-quota the period. -1 or max removes a limit. With several bots, all of them are changed or
-none. When a value is refused, everything that was written before is put back. Frozen bots stay frozen.
+none. When a value is refused, everything that was written before is put back. Frozen bots stay frozen. --device and
+--device-cgroup-rule together replace all device rules that a bot has: name every device that it may go on using.
 
 exit status: 0 when all that can be enforced is in force (with --on-unenforceable=report the rest is told on standard
 error); 1 when nothing was changed because the host or the kernel refused it; 2 when the call makes no sense, or no

@@ -20,7 +20,10 @@ _SINCE: Final = {
     "memory.zswap.max": (5, 19),
 }
 _PROTECTIONS: Final = frozenset({"memory.low", "memory.min"})
-_BOOT_UNIFIED: Final = "Boot with systemd.unified_cgroup_hierarchy=1, so that the host has cgroup v2 alone."
+_BOOT_UNIFIED: Final = (
+    "Boot with cgroup_no_v1=all, or under systemd with systemd.unified_cgroup_hierarchy=1, "
+    "so that the host has cgroup v2 alone."
+)
 
 
 def obstacle(row: Row, abilities: Abilities) -> Lack | None:

@@ -14,7 +14,7 @@ from swarmcg.resources.network import NetworkPlan
 from swarmcg.resources.obstacles import obstacle
 from swarmcg.resources.spec import Cpu, LinuxResources, Memory
 
-__all__ = ["WITHOUT_IT", "Plan", "Step", "plan", "unenforceable"]
+__all__ = ["WITHOUT_CHANGE", "WITHOUT_IT", "Plan", "Step", "plan", "unenforceable"]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,11 +165,15 @@ def _steps(rows: Iterable[Row]) -> Iterator[Step]:
 WITHOUT_IT: Final = (
     'To start without it: --on-unenforceable=report, in the library on_unenforceable="report".'
 )
-"""The end of every refusal."""
+"""The end of every refusal to start."""
+WITHOUT_CHANGE: Final = (
+    'To change the rest alone: --on-unenforceable=report, in the library on_unenforceable="report".'
+)
+"""The end of every refusal to change what runs."""
 
 
-def unenforceable(made: Plan) -> UnenforceableError:
-    """Why a plan is refused; its value holds the rows."""
+def unenforceable(made: Plan, without: str = WITHOUT_IT) -> UnenforceableError:
+    """Why a plan is refused, and how to go on ``without``; its value holds the rows."""
     first, *rest = made.refused
     more = f", and {len(rest)} more" if rest else ""
     return UnenforceableError(
@@ -177,5 +181,5 @@ def unenforceable(made: Plan) -> UnenforceableError:
         path=first.file,
         value=[msgspec.to_builtins(row) for row in made.refused],
         cause="; ".join(f"{row.field}: {row.why}" for row in made.refused),
-        remedy=f"{first.remedy or 'Leave it out.'} {WITHOUT_IT}",
+        remedy=f"{first.remedy or 'Leave it out.'} {without}",
     )

@@ -62,7 +62,8 @@ def memory(text: str, total: Callable[[], int]) -> int:
     share = Decimal(found[1])
     if not 0 < share <= _WHOLE_SHARE:
         raise UnreadableError(
-            "a part of the host's memory is more than 0% and at most 100%", "Give such a one."
+            "it is not more than 0% and at most 100% of the host's memory",
+            "Give a percentage in between, as in 25%, or a size, as in 512m; max is no limit.",
         )
     return int(share * total() / _WHOLE_SHARE)
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swarmcg.cgroup import hierarchy
@@ -48,7 +49,10 @@ def test_both_versions(monkeypatch: pytest.MonkeyPatch, mount: str) -> None:
     assert found.v1 == {"cpu", "io", "memory"}
     lack = found.lack("memory")
     assert "v1 holds the memory controller" in lack.why
-    assert "unified_cgroup_hierarchy=1" in (lack.remedy or "")
+    # Only where systemd runs has its own parameter a meaning.
+    assert lack.remedy == "Boot with cgroup_no_v1=all on the kernel command line."
+    under = msgspec.structs.replace(found, systemd=True).lack("memory")
+    assert "systemd.unified_cgroup_hierarchy=1" in (under.remedy or "")
 
 
 def test_version_1_alone(monkeypatch: pytest.MonkeyPatch) -> None:

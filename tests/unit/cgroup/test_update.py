@@ -14,7 +14,7 @@ from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.update import preview, update
-from swarmcg.errors import UpdateError
+from swarmcg.errors import UnenforceableError, UpdateError
 from swarmcg.resources import Cpu, LinuxResources, Memory, Pids
 from tests.limits_model import FRESH
 
@@ -189,3 +189,10 @@ def test_an_attribute_that_somebody_garbled_counts_for_nothing(one: str, garbled
     held.close()
     update([one], ASKED)
     assert shown(one)["pids.max"] == "7"
+
+
+def test_a_refusal_speaks_of_the_change_and_not_of_a_start(one: str) -> None:
+    with pytest.raises(UnenforceableError) as caught:
+        update([one], LinuxResources(memory=Memory(swappiness=10)))
+    assert "To change the rest" in (caught.value.remedy or "")
+    assert "start" not in (caught.value.remedy or "")

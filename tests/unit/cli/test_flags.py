@@ -215,10 +215,15 @@ def test_nonsense_is_one_error(words: list[str], what: str) -> None:
     assert caught.value.remedy
 
 
-def test_a_number_that_oci_cannot_hold_names_its_field() -> None:
-    with pytest.raises(ResourcesError) as caught:
+def test_a_number_that_oci_cannot_hold_names_the_flag() -> None:
+    with pytest.raises(UsageError, match=r"^--memory cannot be used \(value '9999999p'\)"):
         read("-m", "9999999p")
-    assert caught.value.path == "memory.limit"
+
+
+def test_a_field_of_the_file_that_is_wrong_is_named_beside_flags() -> None:
+    with pytest.raises(ResourcesError) as caught:
+        read("--pids-limit", "5", base=LinuxResources(cpu=Cpu(shares=-1)))
+    assert caught.value.path == "cpu.shares"
 
 
 def test_a_block_device_is_named_by_its_path() -> None:
@@ -235,3 +240,19 @@ def test_a_block_device_is_named_by_its_path() -> None:
     assert asked.block_io.throttle_read_bps_device == (
         ThrottleDevice(major=os.major(number), minor=os.minor(number), rate=1 << 20),
     )
+
+
+@pytest.mark.parametrize("text", ["/dev/null:x", "/dev/null:", "/dev/null:/dev/null:rx"])
+def test_wrong_permissions_of_a_device_are_what_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="is no permission") as caught:
+        read("--device", text)
+    assert "rwm" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [("--cpu-shares", "-1"), ("--blkio-weight", "70000"), ("--blkio-weight-device", "8:0:70000")],
+)
+def test_a_value_out_of_its_type_is_told_of_the_flag_that_said_it(flag: str, text: str) -> None:
+    with pytest.raises(UsageError, match=f"^{flag} cannot be used"):
+        read(f"{flag}={text}")

@@ -81,6 +81,11 @@ def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) ->
         ("start", "swarmcg run"),
         ("logs", "journalctl"),
         ("kill", "SIGTERM"),
+        ("list", "swarmcg ps"),
+        ("ls", "swarmcg ps"),
+        ("status", "swarmcg ps"),
+        ("stats", "swarmcg ps"),
+        ("help", "swarmcg VERB --help"),
     ],
 )
 def test_a_verb_of_other_programs_gets_a_hint(
@@ -88,6 +93,33 @@ def test_a_verb_of_other_programs_gets_a_hint(
 ) -> None:
     assert main([verb, "bot-1"]) == 2
     assert hint in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--name", "x"], "--id"),
+        (["--name=x"], "--id"),
+        (["--rm"], "nothing is left"),
+        (["-it"], "terminal"),
+        (["-i", "-t"], "terminal"),
+        (["-c", "512"], "--cpu-shares"),
+    ],
+)
+def test_a_habit_from_docker_gets_a_hint(
+    words: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *words, "true"]) == 125
+    assert hint in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_toml_under_another_name_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "limits.conf").write_text('[memory]\nlimit = "1g"\n')
+    assert main(["explain", "--resources", str(tmp_path / "limits.conf")]) == 2
+    assert "ends in .toml" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "limits.conf").write_text("{")
+    assert main(["explain", "--resources", str(tmp_path / "limits.conf")]) == 2
+    assert "JSON" in capsys.readouterr().err
 
 
 def explained(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
