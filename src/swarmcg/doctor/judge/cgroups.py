@@ -1,7 +1,6 @@
 """Verdicts on how cgroups are mounted, and on the place for slices."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from swarmcg.doctor.check import Check, fail, ok, warn
 from swarmcg.doctor.seen import Linux
@@ -17,9 +16,10 @@ __all__ = [
     "writable",
 ]
 
-_BOOT: Final = (
-    "Boot with the parameter systemd.unified_cgroup_hierarchy=1 (without systemd: cgroup_no_v1=all)."
-)
+
+def _boot(host: Linux) -> str:
+    word = "cgroup_no_v1=all" if host.systemd is None else "systemd.unified_cgroup_hierarchy=1"
+    return f"Boot with the parameter {word}."
 
 
 def mode(host: Linux) -> Iterator[Check]:
@@ -31,13 +31,13 @@ def mode(host: Linux) -> Iterator[Check]:
         case "hybrid":
             work = "Bots are placed, watched and killed by v2, and limited in devices and packets alone"
             why = f"hybrid: cgroup v1 holds {held}. {work}"
-            yield warn("cgroup-mode", why, _BOOT)
+            yield warn("cgroup-mode", why, _boot(host))
         case "legacy":
             why = f"cgroup v1 only ({held}): no bot can be placed"
             yield fail(
                 "cgroup-mode",
                 why,
-                f"{_BOOT} Until then: mkdir -p /sys/fs/cgroup/unified && "
+                f"{_boot(host)} Until then: mkdir -p /sys/fs/cgroup/unified && "
                 "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
             )
         case "none":
