@@ -188,7 +188,7 @@ def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> L
 
 def _of_flag(error: ResourcesError, given: Mapping[str, Any]) -> UsageError | None:
     """The error in the words of the flag that said the field; None when it was another's."""
-    for name, flag in (_SCALARS | _LISTS).items():
+    for name, flag in {**_SCALARS, **_LISTS}.items():
         field = f"{_encoded(LinuxResources, flag.part)}.{_encoded(_PARTS[flag.part], flag.field)}"
         if given[name] and (error.path or "").partition("[")[0] == field:
             return UsageError(
