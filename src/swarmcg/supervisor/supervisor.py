@@ -443,6 +443,8 @@ class Supervisor:
             held.close()
             self._gone(removal.bot, removal.report, e)
             return
+        if not self.home.ours:
+            self.home.settle()  # at once: whoever made it may remove it as soon as the end is told
         self._gone(removal.bot, removal.report, removal.trouble)
 
     def _finish_again(self) -> None:
