@@ -279,6 +279,7 @@ class Supervisor:
         self._watch_slice(bot)
         bot.say("started: pid %d, slice %s", event["pid"], bot.slice.path)
         bot.listener.started(bot)
+        self._clear(bot, *self._watched[bot.key])  # a file that was never read has an event
         bot.look()
 
     def _failed(self, bot: Incarnation, event: dict[str, Any]) -> None:
@@ -331,11 +332,16 @@ class Supervisor:
                 self.poll.watch(fd, functools.partial(self._look, bot, fd), select.EPOLLPRI)
 
     def _look(self, bot: Incarnation, fd: int) -> None:
+        self._clear(bot, fd)
+        self._contained(bot, bot.look)
+
+    def _clear(self, bot: Incarnation, *fds: int) -> None:
+        """Clears the events of files that are going to be looked at (kernfs is level-triggered)."""
         try:
-            os.pread(fd, 4096, 0)  # clears the event (kernfs is level-triggered)
+            for fd in fds:
+                os.pread(fd, 4096, 0)
         except OSError:  # somebody removed the slice: an event for ever
             self._unwatch(bot.key)
-        self._contained(bot, bot.look)
 
     def _unwatch(self, key: str) -> None:
         for fd in self._watched.pop(key, ()):
