@@ -194,7 +194,7 @@ def test_what_a_killed_run_left_in_its_scope_is_found_and_ended() -> None:
     assert "left" in done.stdout
 
 
-@pytest.mark.cycles
+@pytest.mark.long
 def test_after_200_scopes_nothing_is_left_of_them() -> None:
     cycle(10)  # what is loaded and cached once is there now
     before = state()

@@ -167,7 +167,7 @@ def mounts(text: str) -> set[str]:
     return {line.split(" - ")[0].split()[4] for line in text.splitlines() if " - " in line}
 
 
-@pytest.mark.cycles
+@pytest.mark.long
 def test_after_many_starts_and_stops_nothing_is_left(unit: Service) -> None:
     before = None
     for number in range(STARTS):

@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
             _add_run_options(verb)
         if name == "test":
             verb.add_argument("--full", action="store_true", help="all tests, not only the smoke selection")
+            verb.add_argument(
+                "--coverage",
+                action="store_true",
+                help="measure it, which makes an emulated command take twice as long",
+            )
         if name == "run":
             verb.add_argument("command", nargs="+", metavar="-- COMMAND")
     return parser
@@ -101,7 +106,7 @@ def _done(asked: argparse.Namespace, rest: list[str]) -> int:
 
 def _command(asked: argparse.Namespace, rest: list[str]) -> list[str]:
     if asked.verb == "test":
-        return tier_command(rest, full=asked.full, kernel=asked.kernel)
+        return tier_command(rest, full=asked.full, kernel=asked.kernel, measured=asked.coverage)
     return list(run.SHELL) if asked.verb == "shell" else list(asked.command)
 
 

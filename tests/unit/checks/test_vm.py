@@ -117,14 +117,14 @@ def test_a_kernel_that_died_before_the_command_is_started_again(console: bytes, 
 def test_a_test_that_is_named_is_run_instead_of_the_tier() -> None:
     assert tier.tier_command([], full=True)[-1] == "tests/systemd"
     assert "tests/systemd" not in tier.tier_command(["tests/host/test_ends.py"], full=True)
-    assert tier.tier_command(["-m", "cycles"], full=False)[-2:] == ["-m", "cycles"]
+    assert tier.tier_command(["-m", "long"], full=False)[-2:] == ["-m", "long"]
 
 
 @pytest.mark.parametrize(
     ("kernel", "full", "marks"),
     [
-        ("cloud", False, "not full and not full_kernel and not cycles"),
-        ("cloud", True, "not full_kernel and not cycles"),
+        ("cloud", False, "not full and not full_kernel and not long"),
+        ("cloud", True, "not full_kernel and not long"),
         ("full", False, "full_kernel and not full"),
         ("full", True, "full_kernel"),
     ],
