@@ -40,4 +40,13 @@ def _place(kind: str) -> str:
     if sys.platform != "win32" and os.geteuid() == 0:
         return _ROOT[kind]
     base = os.environ.get(_XDG[kind])
-    return os.path.join(base if base and os.path.isabs(base) else os.path.expanduser(_USER[kind]), "swarmcg")
+    if base and os.path.isabs(base):
+        return os.path.join(base, "swarmcg")
+    return os.path.join(os.path.expanduser(_USER[kind]), _shared() if kind == "RUNTIME" else "swarmcg")
+
+
+def _shared() -> str:
+    """A name in a place of all users."""
+    if sys.platform == "win32":
+        return "swarmcg"
+    return f"swarmcg-{os.geteuid()}"

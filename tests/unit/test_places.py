@@ -45,6 +45,7 @@ def test_without_xdg_they_are_in_the_home_directory(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", "/home/one")
     assert places().state == "/home/one/.local/state/swarmcg"
     assert places().cache == "/home/one/.cache/swarmcg"
+    assert places().runtime == "/tmp/swarmcg-1000"
 
 
 def test_a_relative_xdg_directory_counts_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

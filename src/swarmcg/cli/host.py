@@ -29,6 +29,7 @@ _CONTROL: Final = "/.control"
 """Where systemd runs ExecReload= and ExecStop= of a delegated unit."""
 _GRACE: Final = "180s"
 _ENDS_S: Final = 10.0
+_BY_SYSTEMD: Final = "systemctl start swarmcg-bots, or name a cgroup with --home."
 _HEIRS: Final = 3
 """As many as the keeper starts for one that is killed again and again."""
 
@@ -98,7 +99,7 @@ def _own() -> str:
             "This process is not in a unit that could be served",
             path=own,
             cause="the bots unit's cgroup is where its ExecStart= runs",
-            remedy="systemctl start swarmcg-bots, or name a cgroup with --home.",
+            remedy=_BY_SYSTEMD if look().systemd else "systemd does not run here: name a cgroup with --home.",
         )
     return own.removesuffix(_CONTROL)
 

@@ -80,14 +80,24 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     asked = sys.argv[1:] if words is None else list(words)
     try:
-        status = _run(asked)
-        _flush()
+        status, unwritten = _finished(asked)
     except BrokenPipeError:
         _abandon_output()
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return status
+    return status if unwritten is None else _fail(unwritten, status or 1)
+
+
+def _finished(words: list[str]) -> tuple[int, SwarmcgError | None]:
+    """The exit status, and why not all that was said could be written."""
+    try:
+        return _run(words), _unwritten()
+    except SystemExit:  # help and version
+        unwritten = _unwritten()
+        if unwritten is None:
+            raise
+        return 1, unwritten
 
 
 def _run(words: list[str]) -> int:
@@ -114,7 +124,7 @@ def _call(module: Verb, words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as e:
-        return _fail(_refused(e), module.FAILURE)
+        return _fail(_unwritten() or _refused(e), module.FAILURE)
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]]:
@@ -160,9 +170,21 @@ def _fail(error: SwarmcgError, status: int) -> int:
     return status
 
 
-def _flush() -> None:
-    if sys.stdout is not None:
-        sys.stdout.flush()
+def _unwritten() -> SwarmcgError | None:
+    """Why standard output takes nothing in: what it did not take is still in its buffer. None where that is not so."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        _abandon_output()
+        return SwarmcgError(
+            "Standard output cannot be written",
+            errno=e.errno,
+            remedy="Free space where it goes, or write somewhere else. What was asked for was done as far as told.",
+        )
+    return None
 
 
 def _abandon_output() -> None:

@@ -30,7 +30,8 @@ _LONGEST_NAME: Final = 25  # characters, so that the id stays readable and short
 
 _EPILOG: Final = """\
 Terminal, standard streams, environment and directory are the command's, as if swarmcg were not there.
-Ctrl-C is left to it. SIGTERM, SIGHUP, and a SIGINT that kill(2) sent, end it: SIGTERM to every process in the
+Ctrl-C is left to it. SIGTERM, SIGHUP, and a SIGINT that kill(2) sent (unless swarmcg was started with that ignored, as
+a script's & does), end it: SIGTERM to every process in the
 slice, then, when the grace period is over, the kill. A second signal ends the grace period at once.
 What the command leaves behind when it ends is killed.
 

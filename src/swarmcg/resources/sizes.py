@@ -78,7 +78,7 @@ def whole(text: str) -> int:
 def number(text: str) -> Decimal:
     """A number that is not negative, with or without a fraction."""
     if len(text) > MOST_DIGITS or not _NUMBER.fullmatch(text):
-        raise UnreadableError("it is no number", "Give a number, as in 1.5.")
+        raise UnreadableError("it is no number of 0 or more", "Give one, as in 1.5.")
     return Decimal(text)
 
 

@@ -40,13 +40,16 @@ class Board:
             self.tasks[task.id] = task
         return task
 
-    def cancel(self, task: Task) -> None:
-        """A task that has not begun never will; one that runs is to be stopped by its bot."""
+    def cancel(self, task: Task) -> bool:
+        """A task that has not begun never will; one that runs is to be stopped by its bot. False for one that ended."""
         with self.changed:
+            if task.state not in {"PENDING", "RUNNING"}:
+                return False
             task.must_stop = True
             if task.state == "PENDING":
                 task.state = "CANCELED"
             self.changed.notify_all()
+        return True
 
     def order(self, bot_id: str, answer: dict[str, Any]) -> None:
         """Answers the bot's next poll with this."""

@@ -174,7 +174,9 @@ def _order(asked: argparse.Namespace) -> int:
         task = _ask(asked.at, verb, command=command, bot=asked.bot, manifest=asked.manifest)
         return _followed(asked.at, task) if asked.wait else _said(task["task"])
     elif verb == "cancel":
-        _ask(asked.at, verb, task=asked.task)
+        task = _ask(asked.at, verb, task=asked.task)
+        if task["state"] == "CANCELED":
+            return _said(f"task {asked.task} will never begin")
         return _said(f"told the bot of task {asked.task} to stop it at its next update")
     elif verb == "update":
         version, equals, path = asked.package.partition("=")

@@ -27,6 +27,10 @@ _LONGEST_WAIT_S: Final = 10.0
 _Body = Mapping[str, Any]
 
 
+class _TooLateError(Exception):
+    """What was asked of a task can't be done any more."""
+
+
 def answer_control(server: "SwarmingServer", request: Request) -> Reply:
     """Does what the verb says. What cannot be is answered 4xx with ``{"error": text}``."""
     verb = _VERBS.get(request.target.removeprefix(PREFIX))
@@ -36,6 +40,8 @@ def answer_control(server: "SwarmingServer", request: Request) -> Reply:
         return _reply(415, {"error": "a control is a POST of application/json"})
     try:
         return _reply(200, verb(server, json.loads(request.body or b"{}")))
+    except _TooLateError as e:
+        return _reply(409, {"error": str(e)})
     except LookupError as e:
         return _reply(404, {"error": f"there is no {e.args[0] if e.args else 'such thing'}"})
     except (AttributeError, TypeError, ValueError) as e:
@@ -55,7 +61,8 @@ def _task(server: "SwarmingServer", body: _Body) -> dict[str, Any]:
 
 def _cancel(server: "SwarmingServer", body: _Body) -> dict[str, Any]:
     task = _find(server, body)
-    server.cancel(task)
+    if not server.cancel(task):
+        raise _TooLateError(f"task {task.id} has ended already: {task.state}")
     return _row(task)
 
 

@@ -115,9 +115,9 @@ class SwarmingServer:
         """
         return self._board.add(command, bot_id, manifest)
 
-    def cancel(self, task: Task) -> None:
-        """Cancels a task: one that runs is stopped by its bot at the next update."""
-        self._board.cancel(task)
+    def cancel(self, task: Task) -> bool:
+        """Cancels a task: one that runs is stopped by its bot at the next update. False for one that has ended."""
+        return self._board.cancel(task)
 
     def terminate(self, bot_id: str) -> None:
         """Tells the bot at its next poll to end."""

@@ -171,3 +171,18 @@ def test_closed_standard_streams_cause_no_traceback(closed: str) -> None:
     done = subprocess.run(["bash", "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.endswith("2\n")
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [("explain", "-m", "1g"), ("doctor",), ("--help",)])
+def test_what_cannot_be_written_is_said_of_the_output(words: tuple[str, ...]) -> None:
+    """A full disk behind standard output is no refusal of what was asked for."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [SWARMCG, *words], check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=env
+        )
+    assert done.returncode > 0
+    what, why, cure = done.stderr.splitlines()
+    assert what == "swarmcg: Standard output cannot be written"
+    assert why.startswith("ENOSPC: ")
+    assert cure.startswith("Free space where it goes")

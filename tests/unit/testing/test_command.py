@@ -118,7 +118,18 @@ def test_a_task_is_cancelled(
         assert (task.bot_id, task.facts) == ("b", {"env": {"A": "1"}})
         task.wait_until_running(SOON_S)
         assert main(["--at", server.url, "cancel", task.id]) == 0
+        assert "told the bot of task" in capsys.readouterr().out
         assert task.wait(SOON_S) == "KILLED"
+
+
+def test_cancel_says_what_becomes_of_a_task_that_no_bot_works_on(
+    server: SwarmingServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = server.give_task(["never"])
+    assert main(["--at", server.url, "cancel", task.id]) == 0
+    assert capsys.readouterr().out == f"task {task.id} will never begin\n"
+    assert main(["--at", server.url, "cancel", task.id]) == 1
+    assert capsys.readouterr().err == f"server: task {task.id} has ended already: CANCELED\n"
 
 
 def test_a_task_that_did_not_complete_is_waited_for_too(
