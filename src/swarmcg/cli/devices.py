@@ -35,7 +35,7 @@ def rate(flag: str, text: str) -> ThrottleDevice:
 def byte_rate(flag: str, text: str) -> ThrottleDevice:
     """``DEV:SIZE``, bytes a second."""
     major, minor, value = _disk(flag, text)
-    return ThrottleDevice(major=major, minor=minor, rate=sizes.size(flag, value))
+    return ThrottleDevice(major=major, minor=minor, rate=sizes.rate(flag, value))
 
 
 def node(flag: str, text: str) -> tuple[Device, ...]:

@@ -37,7 +37,7 @@ def bandwidth(asked: argparse.Namespace) -> Bandwidth | None:
     given = {name: text for name, text in rates.items() if text is not None}
     if not given and asked.network_interface is None:
         return None
-    read = {name: sizes.size(f"--{name.replace('_', '-')}", text) for name, text in given.items()}
+    read = {name: sizes.rate(f"--{name.replace('_', '-')}", text) for name, text in given.items()}
     try:
         return Bandwidth(interface=asked.network_interface, **read)
     except ConfigError as e:

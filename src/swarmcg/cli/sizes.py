@@ -18,7 +18,7 @@ __all__ = [
     "memory_or_unlimited",
     "microseconds",
     "quota",
-    "size",
+    "rate",
     "whole",
     "whole_or_unlimited",
 ]
@@ -29,13 +29,13 @@ _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)([smh])?", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
 
 
-def size(flag: str, text: str) -> int:
-    """Bytes, as docker reads them: units of 1024, in either case, a fraction of a byte cut off."""
-    return _read(flag, text, sizes.size)
+def rate(flag: str, text: str) -> int:
+    """Bytes a second, as docker reads them: units of 1024, in either case, a fraction of a byte cut off."""
+    return _read(flag, text, sizes.rate)
 
 
 def memory(flag: str, text: str) -> int:
-    """The same, or a percentage of the host's memory."""
+    """Bytes, likewise, or a percentage of the host's memory."""
     return _read(flag, text, lambda text: sizes.memory(text, host_memory))
 
 

@@ -1,5 +1,6 @@
 """Sizes, times and processors as people write them: ``512M``, ``1.5G``, ``25%``, ``100ms``, ``1.5``."""
 
+import math
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -13,6 +14,7 @@ __all__ = [
     "memory",
     "microseconds",
     "number",
+    "rate",
     "size",
     "whole",
 ]
@@ -23,6 +25,7 @@ UNLIMITED: Final = frozenset({"-1", "max"})
 MOST_DIGITS: Final = 40
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?([bkmgtp])?(?:(?<=[kmgtp])i?b)?", re.ASCII | re.IGNORECASE)
+_BITS: Final = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt])?(i)?bits?(?:/s|ps)?", re.ASCII | re.IGNORECASE)
 _SHARE: Final = re.compile(r"(\d+(?:\.\d+)?) ?%", re.ASCII)
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s)?", re.ASCII)
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?|\.\d+", re.ASCII)
@@ -50,6 +53,23 @@ def size(text: str) -> int:
         raise UnreadableError(why, "Give bytes, or a number with a unit: 512m, 1.5g, 64k.")
     factor = 1024 ** _POWERS.index((found[2] or "b").lower())
     return int(Decimal(found[1]) * factor)
+
+
+def rate(text: str) -> int:
+    """Bytes a second, as :func:`size` reads them. Many programs count bits there, so the cure counts them over."""
+    try:
+        return size(text)
+    except UnreadableError as e:
+        cause = e.cause
+    found = _BITS.fullmatch(text) if len(text) <= MOST_DIGITS else None
+    if found is None:
+        raise UnreadableError(
+            cause, "Give bytes a second: 1250000, 512k, 10m. A million bits are 125000 bytes."
+        )
+    bits = Decimal(found[1]) * (1024 if found[3] else 1000) ** " kmgt".index((found[2] or " ").lower())
+    raise UnreadableError(
+        "it counts bits, and a rate is in bytes a second", f"Give {math.ceil(bits / 8)} for {text}."
+    )
 
 
 def memory(text: str, total: Callable[[], int]) -> int:

@@ -57,7 +57,7 @@ def _readers(total: Callable[[], int]) -> dict[str, _Reader]:
         ("memory.limit", "memory.reservation", "memory.swap", "memory.kernel", "memory.kernelTCP"), memory
     )
     rates = dict.fromkeys(
-        ("blockIO.throttleReadBpsDevice.[].rate", "blockIO.throttleWriteBpsDevice.[].rate"), sizes.size
+        ("blockIO.throttleReadBpsDevice.[].rate", "blockIO.throttleWriteBpsDevice.[].rate"), sizes.rate
     )
     times = dict.fromkeys(("cpu.period", "cpu.burst"), sizes.microseconds)
     return {

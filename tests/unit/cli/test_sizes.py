@@ -27,7 +27,7 @@ from swarmcg.cli.parser import UsageError
     ],
 )
 def test_sizes_are_read_as_docker_reads_them(text: str, count: int) -> None:
-    assert sizes.size("-m", text) == count
+    assert sizes.memory("-m", text) == count
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_sizes_are_read_as_docker_reads_them(text: str, count: int) -> None:
 )
 def test_what_is_no_size_is_an_error_that_names_flag_value_and_cure(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        sizes.size("--memory", text)
+        sizes.memory("--memory", text)
     assert caught.value.what.startswith("--memory")
     assert caught.value.value == text
     assert caught.value.remedy
@@ -43,13 +43,39 @@ def test_what_is_no_size_is_an_error_that_names_flag_value_and_cure(text: str) -
 
 @given(st.integers(0, 2**40), st.sampled_from("kmgtp"))
 def test_whole_sizes_are_exact(count: int, unit: str) -> None:
-    assert sizes.size("-m", f"{count}{unit}") == count * 1024 ** ("kmgtp".index(unit) + 1)
+    assert sizes.memory("-m", f"{count}{unit}") == count * 1024 ** ("kmgtp".index(unit) + 1)
 
 
 @given(st.text())
 def test_any_text_is_a_size_or_one_error(text: str) -> None:
     with contextlib.suppress(UsageError):
-        assert sizes.size("-m", text) >= 0
+        assert sizes.memory("-m", text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_a_second"),
+    [
+        ("8bit", 1),
+        ("1bit", 1),
+        ("10mbit", 1_250_000),
+        ("10Mbit/s", 1_250_000),
+        ("1.5 gbits", 187_500_000),
+        ("64kibit", 8192),
+        ("1tbitps", 125_000_000_000),
+    ],
+)
+def test_a_rate_in_bits_is_answered_with_the_bytes_to_give(text: str, bytes_a_second: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        sizes.rate("--egress-bps", text)
+    assert caught.value.remedy == f"Give {bytes_a_second} for {text}."
+    assert "bytes a second" in caught.value.reason
+
+
+@pytest.mark.parametrize("text", ["10mb/s", "10mbps", "x", "1e9bit", "9" * 41 + "bit", "bit", "-1"])
+def test_what_is_no_rate_is_answered_with_how_to_write_one(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        sizes.rate("--egress-bps", text)
+    assert "Give bytes a second: 1250000, 512k, 10m." in (caught.value.remedy or "")
 
 
 def test_only_where_it_is_allowed_minus_one_or_max_is_no_limit() -> None:
@@ -88,7 +114,7 @@ def test_a_percentage_of_what_nobody_can_say_is_an_error() -> None:
     with pytest.raises(UsageError, match="one of a processor or of the whole host"):
         sizes.cpus("--cpus", "50%", 100_000)
     with pytest.raises(UsageError, match="no percentage is possible here"):
-        sizes.size("--device-read-bps", "50%")
+        sizes.rate("--device-read-bps", "50%")
 
 
 @pytest.mark.parametrize(
