@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 
 import pytest
 from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import rt_scope
 
 from swarmcg.bot import Bandwidth
 from swarmcg.cgroup import network
@@ -366,6 +367,18 @@ def test_without_an_interface_it_is_that_of_the_default_route(engine: Engine) ->
         ip.route("add", dst="default", gateway="10.213.0.1")
     bot = engine.start("/bin/true", bandwidth=Bandwidth(egress_bps=RATE))
     assert bot.wait(SOON_S).limits == {"bandwidth.egress_bps": f"{CABLE} {RATE}"}
+
+
+def test_loopback_is_limited_only_where_it_is_named(engine: Engine) -> None:
+    with IPRoute() as ip:
+        (loopback,) = ip.link_lookup(ifname="lo")
+        ip.route("add", dst="0.0.0.0/0", oif=loopback, scope=rt_scope["link"])
+        with pytest.raises(UnenforceableError, match="no default route to other hosts"):
+            engine.start("/bin/true", bandwidth=Bandwidth(egress_bps=RATE))
+        ip.route("add", dst="default", gateway="10.213.0.1", priority=9)
+    for interface, taken in ((None, CABLE), ("lo", "lo")):
+        bot = engine.start("/bin/true", bandwidth=Bandwidth(egress_bps=RATE, interface=interface))
+        assert bot.wait(SOON_S).limits == {"bandwidth.egress_bps": f"{taken} {RATE}"}
 
 
 def test_rules_are_replaced_in_one_step_and_removed(home: Path, cable: Lan) -> None:

@@ -222,7 +222,7 @@ def _interface(bandwidth: Bandwidth, abilities: Abilities) -> str | None:
 def _no_link(interface: str | None, abilities: Abilities) -> Lack | None:
     if interface is None:
         return Lack(
-            "no interface is named, and there is no default route, or more than one interface has one",
+            "no interface is named, and there is no default route to other hosts, or more than one interface has one",
             "Name it: --network-interface, bandwidth.interface.",
         )
     if interface in abilities.network.links:

@@ -39,6 +39,9 @@ def networking() -> Networking:
         return Networking(links=links, default=names.get(default) if default is not None else None)
 
 
+_LOOPBACK: Final = 0x8  # IFF_LOOPBACK of include/uapi/linux/if.h
+
+
 class Shaper:
     """Traffic control of this network namespace. A context manager; for one thread, and one process at a time
     of those that change something.
@@ -62,11 +65,13 @@ class Shaper:
         return [q for q in self._ip.get_qdiscs() if q["parent"] == TC_H_ROOT]
 
     def default(self) -> int | None:
-        """The one interface of the default routes: of IPv4, or else of IPv6."""
+        """The one interface of the default routes: of IPv4, or else of IPv6. Never loopback: who wants local services
+        to be slower names it.
+        """
+        loopback = {link["index"] for link in self._ip.get_links() if link["flags"] & _LOOPBACK}
         for family in (socket.AF_INET, socket.AF_INET6):
-            found = {
-                index for route in self._ip.get_default_routes(family=family) for index in _outward(route)
-            }
+            routes = self._ip.get_default_routes(family=family)
+            found = {index for route in routes for index in _outward(route)} - loopback
             if found:
                 return found.pop() if len(found) == 1 else None
         return None
