@@ -12,18 +12,10 @@ from itertools import chain, product
 from typing import Final
 
 from swarmcg.resources.device_rules import DeviceRules, Kind, Node
-from swarmcg.resources.instruction import INSTRUCTION_BYTES, Instruction
+from swarmcg.resources.instruction import INSTRUCTION_BYTES, Instruction, Op, packed
 
 __all__ = ["assemble", "most_bytes"]
 
-# Opcodes and registers of include/uapi/linux/bpf.h and bpf_common.h.
-_LOAD_WORD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
-_COPY: Final = 0xBF  # BPF_ALU64 | BPF_MOV | BPF_X
-_SET: Final = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K
-_AND: Final = 0x57  # BPF_ALU64 | BPF_AND | BPF_K
-_SHIFT_RIGHT: Final = 0x77  # BPF_ALU64 | BPF_RSH | BPF_K
-_JUMP_UNLESS_EQUAL: Final = 0x55  # BPF_JMP | BPF_JNE | BPF_K
-_EXIT: Final = 0x95  # BPF_JMP | BPF_EXIT
 _ANSWER, _CONTEXT, _KIND, _ACCESS, _MAJOR, _MINOR = range(6)
 
 _KINDS: Final[dict[Kind, int]] = {"b": 1, "c": 2}  # BPF_DEVCG_DEV_BLOCK, _CHAR
@@ -50,18 +42,18 @@ def assemble(rules: DeviceRules) -> bytes:
     One that is longer than :func:`most_bytes` cannot be loaded; its jumps mean nothing.
     """
     code = [
-        Instruction(_LOAD_WORD, _KIND, _CONTEXT, 0),  # access_type: how in the upper half, the kind below
-        Instruction(_COPY, _ACCESS, _KIND),
-        Instruction(_AND, _KIND, operand=0xFFFF),
-        Instruction(_SHIFT_RIGHT, _ACCESS, operand=16),
-        Instruction(_LOAD_WORD, _MAJOR, _CONTEXT, 4),
-        Instruction(_LOAD_WORD, _MINOR, _CONTEXT, 8),
+        Instruction(Op.LOAD_WORD, _KIND, _CONTEXT, 0),  # access_type: how in the upper half, the kind below
+        Instruction(Op.COPY, _ACCESS, _KIND),
+        Instruction(Op.AND, _KIND, operand=0xFFFF),
+        Instruction(Op.SHIFT_RIGHT, _ACCESS, operand=16),
+        Instruction(Op.LOAD_WORD, _MAJOR, _CONTEXT, 4),
+        Instruction(Op.LOAD_WORD, _MINOR, _CONTEXT, 8),
     ]
     table = _Table(rules)
     for kind, number in _KINDS.items():
         code += _only_for(_KIND, number, _of_kind(table, kind))
     code += _answer(frozenset())
-    return b"".join(instruction.packed() for instruction in code)
+    return packed(code)
 
 
 def most_bytes(kernel: tuple[int, int]) -> int:
@@ -127,15 +119,15 @@ def _of_major(table: _Table, kind: Kind, major: int) -> _Code:
 def _only_for(register: int, number: int, block: _Code) -> _Code:
     """The block, jumped over when the register holds another number. The block ends with an answer."""
     reach = min(len(block), _MOST)  # beyond that the program is too long anyway
-    return [Instruction(_JUMP_UNLESS_EQUAL, register, offset=reach, operand=number), *block]
+    return [Instruction(Op.UNLESS_EQUAL, register, offset=reach, operand=number), *block]
 
 
 def _answer(allowed: frozenset[str]) -> _Code:
     """1 when nothing is asked for but these letters."""
     missing = _EVERY_BIT & ~sum(_BITS[letter] for letter in allowed)
     return [
-        Instruction(_AND, _ACCESS, operand=missing),
-        Instruction(_SET, _ANSWER, operand=0),
-        *_only_for(_ACCESS, 0, [Instruction(_SET, _ANSWER, operand=1)]),
-        Instruction(_EXIT),
+        Instruction(Op.AND, _ACCESS, operand=missing),
+        Instruction(Op.SET, _ANSWER, operand=0),
+        *_only_for(_ACCESS, 0, [Instruction(Op.SET, _ANSWER, operand=1)]),
+        Instruction(Op.EXIT),
     ]

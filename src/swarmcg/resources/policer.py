@@ -25,7 +25,7 @@ bucket   of the rate is used     in the worst second
 
 from typing import Final
 
-from swarmcg.resources.instruction import Instruction
+from swarmcg.resources.instruction import Instruction, Op, packed
 
 __all__ = ["BUCKET_NS", "assemble"]
 
@@ -33,24 +33,7 @@ BUCKET_NS: Final = 140_000_000
 _SECOND_NS: Final = 1_000_000_000
 _TURNS: Final = 4
 
-# Opcodes, registers and helpers of include/uapi/linux/bpf.h and bpf_common.h.
-_LOAD_WORD: Final = 0x61  # BPF_LDX | BPF_MEM | BPF_W
-_LOAD_LONG: Final = 0x79  # BPF_LDX | BPF_MEM | BPF_DW
-_STORE_WORD: Final = 0x62  # BPF_ST | BPF_MEM | BPF_W
-_CONSTANT: Final = 0x18  # BPF_LD | BPF_IMM | BPF_DW, of two instructions
-_COPY: Final = 0xBF  # BPF_ALU64 | BPF_MOV | BPF_X
-_SET: Final = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K
-_ADD: Final = 0x0F  # BPF_ALU64 | BPF_ADD | BPF_X
-_ADD_NUMBER: Final = 0x07  # BPF_ALU64 | BPF_ADD | BPF_K
-_MULTIPLY: Final = 0x27  # BPF_ALU64 | BPF_MUL | BPF_K
-_DIVIDE: Final = 0x3F  # BPF_ALU64 | BPF_DIV | BPF_X
-_IF_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
-_IF_SAME: Final = 0x1D  # BPF_JMP | BPF_JEQ | BPF_X
-_UNLESS_EQUAL: Final = 0x55  # BPF_JMP | BPF_JNE | BPF_K
-_IF_NOT_BELOW: Final = 0x3D  # BPF_JMP | BPF_JGE | BPF_X
-_ATOMIC: Final = 0xDB  # BPF_STX | BPF_ATOMIC | BPF_DW
-_CALL: Final = 0x85
-_EXIT: Final = 0x95
+# Of include/uapi/linux/bpf.h.
 _COMPARE_AND_EXCHANGE: Final = 0xF1  # BPF_CMPXCHG, Linux 5.12
 _ADD_TO: Final = 0x00  # BPF_ADD
 _A_MAP: Final = 1  # BPF_PSEUDO_MAP_FD
@@ -73,24 +56,24 @@ def assemble(bytes_a_second: int, interface: int, number: int) -> bytes:
         *_found(number),
         *_priced(bytes_a_second),
         *(instruction for left in reversed(range(_TURNS)) for instruction in _turn(left)),
-        Instruction(_ATOMIC, _USED, _COST, operand=_ADD_TO),
+        Instruction(Op.ATOMIC, _USED, _COST, operand=_ADD_TO),
         *_answer(1),
         *_answer(0),
     ]
-    return b"".join(instruction.packed() for instruction in code)
+    return packed(code)
 
 
 def _pass_unless_through(interface: int) -> _Code:
     return [
-        Instruction(_COPY, _CONTEXT, _R1),
-        Instruction(_LOAD_WORD, _R1, _CONTEXT, _INTERFACE_AT),
-        Instruction(_IF_EQUAL, _R1, offset=_ANSWER_LENGTH, operand=interface),
+        Instruction(Op.COPY, _CONTEXT, _R1),
+        Instruction(Op.LOAD_WORD, _R1, _CONTEXT, _INTERFACE_AT),
+        Instruction(Op.IF_EQUAL, _R1, offset=_ANSWER_LENGTH, operand=interface),
         *_answer(1),
     ]
 
 
 def _answer(passes: int) -> _Code:
-    return [Instruction(_SET, _R0, operand=passes), Instruction(_EXIT)]
+    return [Instruction(Op.SET, _R0, operand=passes), Instruction(Op.EXIT)]
 
 
 _ANSWER_LENGTH: Final = 2
@@ -99,28 +82,28 @@ _ANSWER_LENGTH: Final = 2
 def _found(number: int) -> _Code:
     """The address of the map's one entry, and the time."""
     return [
-        Instruction(_STORE_WORD, _STACK, offset=-4, operand=0),
-        Instruction(_COPY, _R2, _STACK),
-        Instruction(_ADD_NUMBER, _R2, operand=-4),
+        Instruction(Op.STORE_WORD, _STACK, offset=-4, operand=0),
+        Instruction(Op.COPY, _R2, _STACK),
+        Instruction(Op.ADD_NUMBER, _R2, operand=-4),
         *_constant(_R1, number, _A_MAP),
-        Instruction(_CALL, operand=_LOOK_UP),
+        Instruction(Op.CALL, operand=_LOOK_UP),
         Instruction(
-            _UNLESS_EQUAL, _R0, offset=_ANSWER_LENGTH, operand=0
+            Op.UNLESS_EQUAL, _R0, offset=_ANSWER_LENGTH, operand=0
         ),  # never, but the verifier wants it said
         *_answer(1),
-        Instruction(_COPY, _USED, _R0),
-        Instruction(_CALL, operand=_NOW),
-        Instruction(_COPY, _TIME, _R0),
+        Instruction(Op.COPY, _USED, _R0),
+        Instruction(Op.CALL, operand=_NOW),
+        Instruction(Op.COPY, _TIME, _R0),
     ]
 
 
 def _priced(bytes_a_second: int) -> _Code:
     """The nanoseconds that the packet takes at the rate: no product of a length is too large for 64 bits."""
     return [
-        Instruction(_LOAD_WORD, _COST, _CONTEXT, _LENGTH_AT),
-        Instruction(_MULTIPLY, _COST, operand=_SECOND_NS),
+        Instruction(Op.LOAD_WORD, _COST, _CONTEXT, _LENGTH_AT),
+        Instruction(Op.MULTIPLY, _COST, operand=_SECOND_NS),
         *_constant(_R1, bytes_a_second),
-        Instruction(_DIVIDE, _COST, _R1),
+        Instruction(Op.DIVIDE, _COST, _R1),
     ]
 
 
@@ -131,22 +114,22 @@ def _turn(left: int) -> _Code:
     """One try; ``left`` are those that come after it. Drops or passes, or goes on when another was faster."""
     behind = left * _TURN_LENGTH + 1  # the turns that follow, and the payment without a look
     return [
-        Instruction(_LOAD_LONG, _R1, _USED, 0),
-        Instruction(_COPY, _R3, _TIME),
-        Instruction(_ADD_NUMBER, _R3, operand=-BUCKET_NS),
-        Instruction(_IF_NOT_BELOW, _R3, _R1, 1),
-        Instruction(_COPY, _R3, _R1),
-        Instruction(_IF_NOT_BELOW, _R3, _TIME, 4 + behind + _ANSWER_LENGTH),
-        Instruction(_ADD, _R3, _COST),
-        Instruction(_COPY, _R0, _R1),
-        Instruction(_ATOMIC, _USED, _R3, operand=_COMPARE_AND_EXCHANGE),
-        Instruction(_IF_SAME, _R0, _R1, behind),
+        Instruction(Op.LOAD_LONG, _R1, _USED, 0),
+        Instruction(Op.COPY, _R3, _TIME),
+        Instruction(Op.ADD_NUMBER, _R3, operand=-BUCKET_NS),
+        Instruction(Op.IF_NOT_BELOW, _R3, _R1, 1),
+        Instruction(Op.COPY, _R3, _R1),
+        Instruction(Op.IF_NOT_BELOW, _R3, _TIME, 4 + behind + _ANSWER_LENGTH),
+        Instruction(Op.ADD, _R3, _COST),
+        Instruction(Op.COPY, _R0, _R1),
+        Instruction(Op.ATOMIC, _USED, _R3, operand=_COMPARE_AND_EXCHANGE),
+        Instruction(Op.IF_SAME, _R0, _R1, behind),
     ]
 
 
 def _constant(target: int, value: int, kind: int = 0) -> _Code:
     low, high = value & 0xFFFF_FFFF, value >> 32
     return [
-        Instruction(_CONSTANT, target, kind, operand=low - (1 << 32) if low >> 31 else low),
-        Instruction(0, operand=high - (1 << 32) if high >> 31 else high),
+        Instruction(Op.CONSTANT, target, kind, operand=low - (1 << 32) if low >> 31 else low),
+        Instruction(Op.SECOND_HALF, operand=high - (1 << 32) if high >> 31 else high),
     ]
