@@ -41,8 +41,8 @@ def slice_of_files() -> Iterator[str]:
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="swarmcg-bench-") as top:
         seen = Hierarchy(mount=top, writable=True, own=None, v1=frozenset(), systemd=False)
 
-        def looked() -> Hierarchy:
-            look()
+        def looked(*, own: bool) -> Hierarchy:
+            look(own=own)
             return seen
 
         home = Path(top, "swarmcg")

@@ -22,12 +22,14 @@ def hold(fd: int, how: int, within: float = WITHIN_S) -> None:
 
     The kernel tells nobody when a flock is released, short of blocking in it, so this asks again and again.
     """
-    end = time.monotonic() + within
+    end = None
     while True:
         try:
             fcntl.flock(fd, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= end:
+            now = time.monotonic()
+            end = now + within if end is None else end
+            if now >= end:
                 held = (
                     f"another process has held the lock for {within:g} s"
                     if within

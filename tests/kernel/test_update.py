@@ -238,13 +238,13 @@ import os, signal, sys
 from swarmcg.cgroup import slice_update as module
 from swarmcg.cgroup.update import update
 from swarmcg.resources import LinuxResources
-write, left = module.write_line, [4]
+write, left = module.exchange_line, [4]
 def dying(path, line):
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-    write(path, line)
-module.write_line = dying
+    return write(path, line)
+module.exchange_line = dying
 update([sys.argv[1]], LinuxResources.from_json(sys.argv[2]))
 """
     words = [sys.executable, "-c", program, path, json.dumps(tagged(9, nonsense=False))]

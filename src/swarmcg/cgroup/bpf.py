@@ -191,11 +191,8 @@ def identity(program: int) -> tuple[int, bytes]:
 
 def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     """The system call's result, and the attributes as the kernel left them."""
-    number = _SYSCALL.get(os.uname().machine)
-    if number is None:
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    result = _syscall()(number, command, buffer, len(attributes))
+    result = _syscall()(command, buffer, len(attributes))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -204,7 +201,10 @@ def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
 
 @functools.cache
 def _syscall() -> Callable[..., int]:
+    number = _SYSCALL.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     function = ctypes.CDLL(None, use_errno=True).syscall
     function.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_long)
     function.restype = ctypes.c_long
-    return function
+    return functools.partial(function, number)

@@ -7,6 +7,7 @@ allow what it does. Ours are told from others' by name, and others' are left alo
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -84,12 +85,19 @@ def control(directories: Sequence[str], proc: str = "/proc") -> DeviceControl:
 
 
 def refusal() -> OSError | None:
-    """Why the kernel takes no device program from this process; None when it does. One is loaded and let go."""
+    """Why the kernel takes no device program from this process; None when it does. One is loaded and let go, for the
+    first time that this succeeds: a process that could may do it again while it is the same user.
+    """
     try:
-        os.close(bpf.load(bpf.DEVICES, assemble(DeviceRules(allow=True))))
+        _check_loading(os.geteuid())
     except OSError as e:
         return e
     return None
+
+
+@functools.cache
+def _check_loading(_user: int) -> None:
+    os.close(bpf.load(bpf.DEVICES, assemble(DeviceRules(allow=True))))
 
 
 def _closed(seen: Iterable[tuple[str, bpf.Attached]]) -> Lack | None:

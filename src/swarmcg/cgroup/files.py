@@ -22,10 +22,20 @@ from swarmcg.errors import CgroupError
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Cgroup", "cgroup_errors", "read_text", "write_line"]
+__all__ = [
+    "Cgroup",
+    "Opened",
+    "cgroup_errors",
+    "exchange_line",
+    "opened",
+    "read_text",
+    "read_value",
+    "write_line",
+]
 
 _ABSENT: Final = {errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV}
 """Not compiled in, not enabled, or off by the kernel command line (psi=0): absent, and no error."""
+_CHUNK: Final = 65536
 
 
 class Flat(DictFile):  # type: ignore[misc]  # cgroupspy has no types
@@ -128,11 +138,20 @@ def read_text(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         chunks = []
-        while chunk := os.read(fd, 65536):
+        while chunk := os.read(fd, _CHUNK):
             chunks.append(chunk)
     finally:
         os.close(fd)
-    return b"".join(chunks).decode(errors="surrogateescape").strip()
+    return _text(b"".join(chunks))
+
+
+def read_value(path: str) -> str:
+    """The same of a file that the kernel shows in one piece, as all that hold limits: with one system call less."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _shown(fd)
+    finally:
+        os.close(fd)
 
 
 def write_line(path: str, line: str) -> None:
@@ -142,6 +161,53 @@ def write_line(path: str, line: str) -> None:
         os.write(fd, line.encode())
     finally:
         os.close(fd)
+
+
+def exchange_line(path: str, line: str) -> str:
+    """One write(2) to an existing interface file that holds a limit, and what it shows afterwards. Raises OSError."""
+    with opened(path) as file:
+        file.write(line)
+        return file.read()
+
+
+class Opened:
+    """An interface file that holds a limit, open for reading and writing."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd: Final = fd
+
+    def read(self) -> str:
+        """What it shows now, without blanks at its ends. Raises OSError."""
+        return _shown(self._fd)
+
+    def write(self, line: str) -> None:
+        """Puts a line there, all at once. Raises OSError."""
+        os.write(self._fd, line.encode())
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Opened]:
+    """An existing file, for several of these with one open(2). Raises OSError."""
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        yield Opened(fd)
+    finally:
+        os.close(fd)
+
+
+def _shown(fd: int) -> str:
+    """A file with one record: the kernel's buffer grows until that fits (seq_read_iter() in fs/seq_file.c, Linux 6.1),
+    so a read that does not fill ours has it all. Lists, as cgroup.procs, have a record for each line.
+    """
+    found = chunk = os.pread(fd, _CHUNK, 0)
+    while len(chunk) == _CHUNK:
+        chunk = os.pread(fd, _CHUNK, len(found))
+        found += chunk
+    return _text(found)
+
+
+def _text(read: bytes) -> str:
+    return read.decode(errors="surrogateescape").strip()
 
 
 @contextlib.contextmanager

@@ -11,15 +11,14 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from swarmcg.cgroup import systemd
 from swarmcg.cgroup.enclosing import enclosing_slice, home_inside
 from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
 from swarmcg.cgroup.hierarchy import Hierarchy, look
 from swarmcg.cgroup.home import Home, is_marked
-from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import HomeError
 
 if sys.platform != "linux":
@@ -85,10 +84,12 @@ def find_homes(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy
     return [*homes, *(inner for home in homes for inner in home.inside())]
 
 
-def home_of(held: Slice) -> Home:
-    """The home that a slice was made in, as far as its successor, and whoever changes its limits, needs it."""
-    intent = held.recall("intent") or {}
-    return Home(path=os.path.dirname(held.path), hierarchy=look(), ours=intent.get("ours") is True)
+def home_of(path: str, intent: Mapping[str, Any] | None) -> Home:
+    """The home that the slice at a path was made in, by its intent, as far as its successor, and whoever changes its
+    limits, needs it.
+    """
+    ours = intent is not None and intent.get("ours") is True
+    return Home(path=os.path.dirname(path), hierarchy=look(own=False), ours=ours)
 
 
 def _mount(seen: Hierarchy) -> str:

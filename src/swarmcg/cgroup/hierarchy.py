@@ -20,6 +20,7 @@ __all__ = ["CONTROLLERS", "Hierarchy", "look"]
 CONTROLLERS: Final = ("cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma")
 """The controllers that OCI resources speak of, in ``unified`` at least."""
 
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})", re.ASCII)
 _OF_V1: Final = {"cpuacct": "cpu", "blkio": "io", "cpu": "cpu", "io": "io"}
 
 
@@ -68,15 +69,17 @@ class Hierarchy(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def look() -> Hierarchy:
-    """The hierarchy as it is now. Raises nothing: what cannot be seen is absent."""
+def look(*, own: bool = True) -> Hierarchy:
+    """The hierarchy as it is now. Raises nothing: what cannot be seen is absent, and so is our own place for those who
+    do not ask for it.
+    """
     # A host has hundreds of mounts, and a blank in a path is written otherwise (proc(5)).
     mounts = [_Mount.parse(line) for line in _lines("/proc/self/mountinfo") if " - cgroup" in line]
     unified = next((m for m in mounts if m.kind == "cgroup2"), None)
     return Hierarchy(
         mount=unified.target if unified else None,
         writable=unified is not None and not {"ro"} & unified.options,
-        own=_own(unified) if unified else None,
+        own=_own(unified) if unified and own else None,
         v1=frozenset().union(*(_controllers(m) for m in mounts if m.kind == "cgroup")),
         systemd=os.path.isdir("/run/systemd/system"),
         root=unified.root if unified else "/",
@@ -102,7 +105,7 @@ class _Mount(msgspec.Struct, frozen=True):
 
 
 def _unescape(field: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), field)
+    return _ESCAPED.sub(lambda m: chr(int(m[1], 8)), field)
 
 
 def _controllers(mount: _Mount) -> frozenset[str]:

@@ -3,17 +3,18 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from swarmcg.cgroup import device_filter, devices, protection, systemd
 from swarmcg.cgroup.enclosing import slices_inside
-from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
+from swarmcg.cgroup.files import cgroup_errors, read_value, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
 from swarmcg.cgroup.home_lock import locked, tidy
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
@@ -22,6 +23,7 @@ from swarmcg.errors import CgroupError
 from swarmcg.flock import WITHIN_S
 from swarmcg.resources import Abilities, DeviceControl, Lack
 from swarmcg.resources.abilities import UNSEEN
+from swarmcg.resources.looks import EVERY_LOOK, Look
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -53,30 +55,27 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         self,
         *,
         besides: Collection[str] = (),
-        disks: bool = True,
-        device_rules: bool = True,
-        files: bool = True,
+        at: Collection[Look] = EVERY_LOOK,
     ) -> Abilities:
         """What a slice made here can be given, without changing anything.
 
-        ``besides`` are paths of slices that will be given something else than they have now. Without ``disks``
-        nobody looks at them, which is most of the work, nor without ``device_rules`` at what these can do, nor without
-        ``files`` for a slice that shows which files there are.
+        ``besides`` are paths of slices that will be given something else than they have now. Nobody looks at what is
+        not named in ``at``: that is then as where it is not known.
         """
         offered = self._offered()
         return Abilities(
             mode=self.hierarchy.mode,
             controllers=offered,
             lacking=self._lacking(offered),
-            files=self._files() if files else None,
+            files=self._files() if "files" in at else None,
             kernel=_kernel(),
             page_size=os.sysconf("SC_PAGE_SIZE"),
-            hugepages=devices.hugepages(),
-            disks=devices.disks(self.hierarchy.mount) if disks else None,
-            cpus=self._list("cpuset.cpus.effective"),
-            mems=self._list("cpuset.mems.effective"),
-            granted=self.granted(besides=besides),
-            devices=self._device_control() if device_rules else UNSEEN,
+            hugepages=devices.hugepages() if "hugepages" in at else frozenset(),
+            disks=devices.disks(self.hierarchy.mount) if "disks" in at else None,
+            cpus=self._list("cpuset.cpus.effective") if "cpusets" in at else None,
+            mems=self._list("cpuset.mems.effective") if "cpusets" in at else None,
+            granted=self.granted(besides=besides) if "protection" in at else {},
+            devices=self._device_control() if "devices" in at else UNSEEN,
         )
 
     def _device_control(self) -> DeviceControl:
@@ -96,11 +95,14 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             )
             return offered & set(CONTROLLERS)
         with cgroup_errors("The controllers of the home cannot be read", self._source()):
-            return frozenset(read_text(f"{self._source()}/cgroup.controllers").split()) & set(CONTROLLERS)
+            return frozenset(read_value(f"{self._source()}/cgroup.controllers").split()) & set(CONTROLLERS)
 
     def _lacking(self, offered: frozenset[str]) -> Mapping[str, Lack]:
         top = self.hierarchy.mount if self.hierarchy.mode == "unified" else None
-        there = frozenset[str]() if top is None else _words(f"{top}/cgroup.controllers")
+        if top == self._source():
+            there = offered
+        else:
+            there = frozenset() if top is None else _words(f"{top}/cgroup.controllers")
         return {name: self._lack(name, there, top or "") for name in CONTROLLERS if name not in offered}
 
     def _lack(self, controller: str, there: frozenset[str], top: str) -> Lack:
@@ -131,10 +133,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
     def _list(self, name: str) -> str | None:
         with contextlib.suppress(OSError):
-            return read_text(f"{self._source()}/{name}") or None
+            return read_value(f"{self._source()}/{name}") or None
         return None
 
-    def granted(self, *, besides: Collection[str] = ()) -> Mapping[str, int]:
+    def granted(
+        self, names: Iterable[str] = protection.PROTECTIONS, *, besides: Collection[str] = ()
+    ) -> Mapping[str, int]:
         """What every cgroup from the top down to the home grants of memory.low and memory.min, less what its
         slices have of that: beyond the sum the kernel gives each of them only a part.
 
@@ -144,7 +148,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             return {}
         ancestors = list(_down(self.hierarchy.mount, self._source()))[1:]
         found: dict[str, int] = {}
-        for name in protection.PROTECTIONS:
+        for name in names:
             values = [_bytes(f"{directory}/{name}") for directory in ancestors]
             known = [value for value in values if value is not None]
             if known:
@@ -260,18 +264,31 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         with locked(self.path, fcntl.LOCK_SH):
             return frozenset(path for path in paths if Slice.is_unowned(path))
 
-    def protect(self, path: str, name: str, value: str) -> None:
-        """Gives a slice memory.low or memory.min, and every level of ours what that takes to count.
+    def protect(self, path: str, name: str, value: str) -> str:
+        """Gives a slice memory.low or memory.min, and every level of ours what that takes to count; what the slice's
+        file shows then.
 
         Raises OSError when the kernel refuses, CgroupError when somebody holds the home's lock for too long, or has
         taken what was left of another's home since the plan was made.
         """
+        with self.protecting(path) as put:
+            return put(name, value)
+
+    @contextlib.contextmanager
+    def protecting(self, path: str) -> Iterator[Callable[[str, str], str]]:
+        """:meth:`protect` of one slice, for several values under one lock of the home."""
         with self._reserved(fcntl.LOCK_EX):
-            self._check_granted(path, name, value)
-            protection.put(self.path if self.ours else None, self.slices(), path, name, value)
+            # What others' slices have counts for a home of ours alone.
+            home, slices = (self.path, self.slices()) if self.ours else (None, ())
+
+            def put(name: str, value: str) -> str:
+                self._check_granted(path, name, value)
+                return protection.put(home, slices, path, name, value)
+
+            yield put
 
     def _check_granted(self, path: str, name: str, value: str) -> None:
-        left = self.granted(besides=(path,)).get(name)
+        left = self.granted((name,), besides=(path,)).get(name)
         wanted = protection.wanted(value)
         if left is None or wanted is None or wanted <= max(left, protection.amount(f"{path}/{name}")):
             return
@@ -351,17 +368,18 @@ def _down(top: str, bottom: str) -> Iterator[str]:
 
 def _words(path: str) -> frozenset[str]:
     with contextlib.suppress(OSError):
-        return frozenset(read_text(path).split())
+        return frozenset(read_value(path).split())
     return frozenset()
 
 
 def _bytes(path: str) -> int | None:
     """A size in bytes; None for ``max`` and for what is absent."""
     with contextlib.suppress(OSError, ValueError):
-        return int(read_text(path))
+        return int(read_value(path))
     return None
 
 
+@functools.cache
 def _kernel() -> tuple[int, int]:
     major, minor, *_ = os.uname().release.split(".")
     return int(major), int("".join(c for c in minor if c.isdigit()) or 0)

@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,7 +17,7 @@ from swarmcg.errors import ConfigError, printable
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Limits", "Tenant", "find", "limits_of", "recorded", "tenants"]
+__all__ = ["Limits", "Tenant", "find", "limits_of", "recorded", "recorded_as", "tenants"]
 
 _SHOWN: Final = 16
 
@@ -36,21 +36,26 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 def recorded(held: Slice) -> Limits:
     """The limits as recorded by the last update, or else at the start."""
-    return next(filter(None, (_recorded(held, name) for name in ("limits", "intent"))), Limits())
+    return recorded_as(*held.recall_all("limits", "intent"))
+
+
+def recorded_as(*kept: dict[str, Any] | None) -> Limits:
+    """The limits as the first of these attributes tells them that is there and not garbled."""
+    return next(filter(None, map(_recorded, kept)), Limits())
 
 
 def limits_of(held: Slice, start: Limits | None = None) -> Limits:
     """The same with the values that the files show now, whoever wrote them. ``start`` is what was recorded at the
     start, for who knows it.
     """
-    told = recorded(held) if start is None else _recorded(held, "limits") or start
+    told = recorded(held) if start is None else _recorded(held.recall("limits")) or start
     now = {file: _shown(held, file, value) for file, value in told.limits.items()}
     return msgspec.structs.replace(told, limits=now)
 
 
-def _recorded(held: Slice, name: str) -> Limits | None:
+def _recorded(kept: dict[str, Any] | None) -> Limits | None:
     with contextlib.suppress(msgspec.ValidationError):
-        return msgspec.convert(held.recall(name), Limits)
+        return msgspec.convert(kept, Limits)
     return None  # it is not there, or somebody garbled it
 
 

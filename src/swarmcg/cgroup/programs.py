@@ -4,9 +4,10 @@ They vanish with the cgroup's directory, so no crash leaves one behind.
 """
 
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from swarmcg.cgroup import bpf
@@ -37,35 +38,34 @@ def exchanged(kind: bpf.Kind, path: str, program: int | None) -> Iterator[Shown]
     means. When the block raises, the earlier one is put back. Raises OSError; then it is in force, too.
     """
     with directory(path) as cgroup, contextlib.ExitStack() as held:
+        asked = {} if program is None else {bpf.identity(program)[0]: program}
         before = _ours(kind, cgroup, held)
-        _replace(kind, cgroup, program, before)
+        _replace(kind, cgroup, asked, before)
         try:
-            there = [bpf.identity(found)[0] for found in _ours(kind, cgroup, held)]
-            yield Shown([] if program is None else [bpf.identity(program)[0]], there)
+            yield Shown([*asked], [*_ours(kind, cgroup, held)])
         except BaseException:
-            _replace(kind, cgroup, before[0] if before else None, _ours(kind, cgroup, held))
+            _replace(kind, cgroup, dict(itertools.islice(before.items(), 1)), _ours(kind, cgroup, held))
             raise
 
 
-def _ours(kind: bpf.Kind, cgroup: int, held: contextlib.ExitStack) -> list[int]:
-    """Descriptors of our programs on this cgroup, for as long as they are held."""
-    found = []
+def _ours(kind: bpf.Kind, cgroup: int, held: contextlib.ExitStack) -> dict[int, int]:
+    """Descriptors of our programs on this cgroup by their ids, in order, for as long as they are held."""
+    found = {}
     for number in bpf.attached(kind, cgroup).ids:
         with contextlib.suppress(FileNotFoundError):
             program = bpf.by_id(number)
             held.callback(os.close, program)
             if bpf.identity(program)[1] == bpf.NAME:
-                found.append(program)
+                found[number] = program
     return found
 
 
-def _replace(kind: bpf.Kind, cgroup: int, program: int | None, before: Sequence[int]) -> None:
+def _replace(kind: bpf.Kind, cgroup: int, asked: Mapping[int, int], before: Mapping[int, int]) -> None:
     """One of ours, or none, where there were these. More than one is there only when we were killed before
     Linux 5.6, between attaching the new one and detaching the old one.
     """
-    kept = None if program is None else bpf.identity(program)[0]
-    rest = [other for other in before if bpf.identity(other)[0] != kept]
-    if program is not None and len(rest) == len(before):
+    rest = [program for number, program in before.items() if number not in asked]
+    for program in asked.values() if len(rest) == len(before) else ():
         bpf.attach(kind, cgroup, program, instead_of=rest.pop(0) if rest else None)
     for other in rest:
         bpf.detach(kind, cgroup, other)

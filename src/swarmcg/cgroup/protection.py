@@ -1,13 +1,14 @@
 """memory.low and memory.min: what protects a slice from reclaim counts for no more than every cgroup above it has."""
 
 import contextlib
+import functools
 import math
 import os
 import sys
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from swarmcg.cgroup.files import read_text, write_line
+from swarmcg.cgroup.files import exchange_line, opened, read_value, write_line
 from swarmcg.resources import quantity
 
 if sys.platform != "linux":
@@ -23,34 +24,36 @@ def total(slices: Iterable[str], name: str, *, besides: Collection[str] = ()) ->
     return sum((amount(f"{path}/{name}") for path in slices if path not in besides), 0)
 
 
-def put(home: str | None, slices: Collection[str], path: str, name: str, value: str) -> None:
+def put(home: str | None, slices: Collection[str], path: str, name: str, value: str) -> str:
     """Gives the slice at ``path`` this much, its home (None: another's, and left alone) the sum of its slices,
     and ``main`` the same as the slice.
 
     Raised from the outside inwards and lowered the other way round, so that nothing below is promised more
-    than what is above has. For whoever holds the home's lock. Raises OSError.
+    than what is above has. For whoever holds the home's lock. Returns what the slice's file shows then. Raises OSError.
     """
-    own, main = f"{path}/{name}", f"{path}/main/{name}"
+    main = f"{path}/main/{name}"
     asked = wanted(value)
     if asked is None:  # for the kernel to refuse
-        write_line(own, value)
-        return
-    levels = [(own, value)]
-    # Without the memory controller in the slice's subtree_control the processes of main are charged to the
-    # slice itself, and main has no such file. A bot may switch it on.
-    if os.path.exists(main):
-        levels.append((main, value))
-    if home is not None:
-        levels.insert(0, (f"{home}/{name}", shown(total(slices, name, besides=(path,)) + asked)))
-    raises = asked >= amount(own)
-    try:
-        for file, text in levels if raises else reversed(levels):
-            write_line(file, text)
-    except OSError:
+        return exchange_line(f"{path}/{name}", value)
+    with opened(f"{path}/{name}") as own:
+        levels = [functools.partial(own.write, value)]
+        # Without the memory controller in the slice's subtree_control the processes of main are charged to the
+        # slice itself, and main has no such file. A bot may switch it on.
+        if os.path.exists(main):
+            levels.append(functools.partial(write_line, main, value))
         if home is not None:
-            with contextlib.suppress(OSError):
-                write_line(f"{home}/{name}", shown(total(slices, name)))
-        raise
+            sum_ = shown(total(slices, name, besides=(path,)) + asked)
+            levels.insert(0, functools.partial(write_line, f"{home}/{name}", sum_))
+        raises = asked >= _bytes(own.read())
+        try:
+            for write in levels if raises else reversed(levels):
+                write()
+        except OSError:
+            if home is not None:
+                with contextlib.suppress(OSError):
+                    write_line(f"{home}/{name}", shown(total(slices, name)))
+            raise
+        return own.read()
 
 
 def wanted(value: str) -> float | None:
@@ -61,9 +64,13 @@ def wanted(value: str) -> float | None:
 def amount(path: str) -> float:
     """The bytes in a file; infinite for ``max``, 0 for what is absent."""
     try:
-        text = read_text(path)
+        text = read_value(path)
     except OSError:
         return 0
+    return _bytes(text)
+
+
+def _bytes(text: str) -> float:
     return math.inf if text == "max" else int(text)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from swarmcg.cgroup import device_filter, network
-from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, write_line
+from swarmcg.cgroup.files import Cgroup, cgroup_errors, read_text, read_value, write_line
 from swarmcg.errors import CgroupError
 from swarmcg.flock import WITHIN_S, hold
 from swarmcg.keeper.keeper import write_attribute
@@ -30,7 +30,7 @@ from swarmcg.resources import DeviceRules, NetworkPlan, Plan, Step, devices as d
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["MODE", "Slice", "recall"]
+__all__ = ["MODE", "Slice", "packet_rules", "recall"]
 
 MODE: Final = 0o711
 """Of homes and slices: who may not open a directory cannot hold its lock. Files in it may be read by name."""
@@ -149,9 +149,9 @@ class Slice:
 
     def forget(self, name: str) -> None:
         """Drops a part of the state, if it is there. Raises OSError."""
-        for namespace in _namespaces(self.fd):
+        for attribute in _kept(self.fd).intersection(_attributes(name)):
             try:
-                os.removexattr(self.fd, f"{namespace}.swarmcg.{name}")
+                os.removexattr(self.fd, attribute)
             except OSError as e:
                 if e.errno not in {errno.ENODATA, errno.EPERM}:
                     raise
@@ -159,6 +159,10 @@ class Slice:
     def recall(self, name: str) -> dict[str, Any] | None:
         """What :meth:`remember` or the keeper kept, or None."""
         return recall(self.fd, name)
+
+    def recall_all(self, *names: str) -> list[dict[str, Any] | None]:
+        """The same of several names, for one look at which of them there are."""
+        return _recalled(self.fd, names)
 
     def apply(self, plan: Plan) -> dict[str, str]:
         """Writes every step and reads it back, then the device rules and the packet rules; the values in force by
@@ -211,9 +215,7 @@ class Slice:
 
     def filtered(self) -> NetworkPlan | None:
         """The packet rules that were put in force last; None when there are none, or somebody garbled it."""
-        with contextlib.suppress(msgspec.ValidationError):
-            return msgspec.convert(self.recall("network"), NetworkPlan | None)
-        return None
+        return packet_rules(self.recall("network"))
 
     def _write(self, step: Step) -> str:
         path = f"{self.path}/{step.file}"
@@ -225,11 +227,15 @@ class Slice:
         """Reads back what was written. Raises CgroupError when the kernel took it differently."""
         path = f"{self.path}/{file}"
         with cgroup_errors(f"{field} could not be read back", path, value):
-            shown = read_text(path)
+            shown = read_value(path)
+        return self.accept(field, file, value, shown)
+
+    def accept(self, field: str, file: str, value: str, shown: str) -> str:
+        """What a file shows after a write. Raises CgroupError when that is not what was written."""
         if not settled(file, value, shown, page_size=os.sysconf("SC_PAGE_SIZE")):
             raise CgroupError(
                 f"{field} was taken differently by the kernel",
-                path=path,
+                path=f"{self.path}/{file}",
                 value=value,
                 cause=f"it reads back {shown!r}",
                 remedy="Ask for a value that this kernel can hold.",
@@ -387,9 +393,25 @@ def recall(directory: int | str, name: str) -> dict[str, Any] | None:
     """A part of the state that is kept on a slice, be it held or not. None where there is none, or it was garbled:
     a bot of our own user may write it. Raises FileNotFoundError.
     """
-    for namespace in _namespaces(directory):
+    return _recalled(directory, (name,))[0]
+
+
+def packet_rules(kept: dict[str, Any] | None) -> NetworkPlan | None:
+    """The packet rules that are kept as the attribute ``network``; None when there are none, or somebody garbled it."""
+    with contextlib.suppress(msgspec.ValidationError):
+        return msgspec.convert(kept, NetworkPlan | None)
+    return None
+
+
+def _recalled(directory: int | str, names: Iterable[str]) -> list[dict[str, Any] | None]:
+    kept = _kept(directory)
+    return [_first(directory, [found for found in _attributes(name) if found in kept]) for name in names]
+
+
+def _first(directory: int | str, attributes: Iterable[str]) -> dict[str, Any] | None:
+    for attribute in attributes:
         try:
-            found = json.loads(os.getxattr(directory, f"{namespace}.swarmcg.{name}"))
+            found = json.loads(os.getxattr(directory, attribute))
         except (OSError, ValueError, RecursionError):
             continue
         if isinstance(found, dict):
@@ -397,12 +419,25 @@ def recall(directory: int | str, name: str) -> dict[str, Any] | None:
     return None
 
 
-def _namespaces(directory: int | str) -> tuple[str, ...]:
-    """Where state may be read from: user attributes can be written by whoever owns the directory, so only our own
-    count.
+def _attributes(name: str) -> tuple[str, str]:
+    """Where :func:`swarmcg.keeper.keeper.write_attribute` keeps it: as root, and otherwise."""
+    return f"trusted.swarmcg.{name}", f"user.swarmcg.{name}"
+
+
+def _kept(directory: int | str) -> frozenset[str]:
+    """The attributes that count: those of the user can be written by whoever owns the directory, so they count on
+    directories of our own alone. Trusted ones are listed for root. Raises FileNotFoundError.
     """
-    ours = os.stat(directory).st_uid == os.geteuid()
-    return ("trusted", "user") if ours else ("trusted",)
+    try:
+        listed = frozenset(os.listxattr(directory))
+    except FileNotFoundError:
+        raise
+    except OSError:  # the file system has none
+        return frozenset()
+    untrusted = {name for name in listed if name.startswith("user.swarmcg.")}
+    if untrusted and os.stat(directory).st_uid != os.geteuid():
+        return listed - untrusted
+    return listed
 
 
 class _HomeVanished(Exception):  # noqa: N818  never leaves this room

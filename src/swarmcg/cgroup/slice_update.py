@@ -2,24 +2,24 @@
 
 import contextlib
 import functools
+import itertools
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from swarmcg.bot import OnUnenforceable
-from swarmcg.cgroup.files import cgroup_errors, read_text, write_line
-from swarmcg.cgroup.home import Home
-from swarmcg.cgroup.limits import Limits, recorded
+from swarmcg.cgroup.files import cgroup_errors, exchange_line, read_value
+from swarmcg.cgroup.find import home_of
+from swarmcg.cgroup.limits import Limits, recorded_as
 from swarmcg.cgroup.protection import PROTECTIONS
-from swarmcg.cgroup.slice import Slice
+from swarmcg.cgroup.slice import Slice, packet_rules
 from swarmcg.errors import CgroupError
 from swarmcg.resources import (
-    COMPANIONS,
     Abilities,
     Change,
     Line,
@@ -29,6 +29,7 @@ from swarmcg.resources import (
     changed_packets,
     changes,
     check,
+    companions,
     plan,
     settled,
 )
@@ -57,8 +58,7 @@ class SliceUpdate:
     For one thread, under the slice's lock but for :meth:`plan`. :meth:`look` comes first.
     """
 
-    def __init__(self, home: Home, held: Slice) -> None:
-        self.home: Final = home
+    def __init__(self, held: Slice) -> None:
         self.held: Final = held
         self._plan = Plan()
         self.path: Final = held.path
@@ -66,17 +66,20 @@ class SliceUpdate:
         self._written: Final[dict[str, str]] = {}
 
     def look(self) -> None:
-        """Reads what is recorded with the slice; to be done anew under the lock."""
-        self._recorded = recorded(self.held)
-        self._before = self.held.recall("limits")
-        self._devices = self._devices_then = self.held.device_rules()
-        self._packets = self._packets_then = self.held.filtered()
+        """Reads what is recorded with the slice."""
+        self._left, self._before, intent, devices, packets = self.held.recall_all(
+            "updating", "limits", "intent", DEVICES, "network"
+        )
+        self.home = home_of(self.path, intent)
+        self._recorded = recorded_as(self._before, intent)
+        self._devices = self._devices_then = remembered(devices)
+        self._packets = self._packets_then = packet_rules(packets)
 
     def plan(self, asked: LinuxResources, abilities: Abilities) -> tuple[Plan, dict[str, str]]:
         """What becomes of every field that is asked for, and what the files show now."""
         files = frozenset(os.listdir(self.path))
         abilities = msgspec.structs.replace(abilities, files=files)
-        now: dict[str, str] = {name: self._shown(name) for name in COMPANIONS if name in files}
+        now = {name: self._shown(name) for name in companions(asked) if name in files}
         made = plan(asked, abilities, now=now)
         for step in made.steps:
             if step.file not in now:
@@ -121,8 +124,11 @@ class SliceUpdate:
 
     def acts(self) -> Iterator[Act]:
         """What is to be done, in order: the files, the device rules, the packet rules."""
-        for change in self.changes:
-            yield Act(self, functools.partial(self._write, change), functools.partial(self._undo, change))
+        for protects, several in itertools.groupby(self.changes, lambda change: change.file in PROTECTIONS):
+            write = self._protect if protects else self._write
+            # One lock of the home for all that need it, which follow each other.
+            for group in [tuple(several)] if protects else [(change,) for change in several]:
+                yield Act(self, functools.partial(write, group), functools.partial(self._undo, group))
         if self._new_devices:
             yield Act(self, lambda: self.held.apply_devices(self._devices_then), self._put_devices_back)
         if self._new_packets:
@@ -153,37 +159,54 @@ class SliceUpdate:
         return False
 
     def recover(self) -> None:
-        """Undoes what an update wrote that was killed before it could finish. For whoever just took the lock."""
-        if (told := self.held.recall("updating")) is not None:
-            with (
-                cgroup_errors("What a killed update had written could not be undone", self.path),
-                contextlib.suppress(msgspec.ValidationError),
-            ):
-                left = msgspec.convert(told, _Updating)
-                for packets in left.packets:
-                    self.held.filter(packets)
-                for devices in left.devices:
-                    self.held.apply_devices(remembered(devices))
-                for line in left.undo:
-                    self._put(line)
-                self._before = left.limits
-                self.unrecord()
-            self.finish()
+        """Looks; undoes what an update left that was killed before it could finish. For whoever just took the lock."""
+        self.look()
+        if self._left is None:
+            return
+        with (
+            cgroup_errors("What a killed update had written could not be undone", self.path),
+            contextlib.suppress(msgspec.ValidationError),
+        ):
+            left = msgspec.convert(self._left, _Updating)
+            for packets in left.packets:
+                self.held.filter(packets)
+            for devices in left.devices:
+                self.held.apply_devices(remembered(devices))
+            for line in left.undo:
+                self._put(line)
+            self._before = left.limits
+            self.unrecord()
+        self.finish()
         self.look()
 
-    def _write(self, change: Change) -> None:
-        """Writes one line and reads it back. Raises CgroupError."""
-        with cgroup_errors(
-            f"{change.field} could not be changed", f"{self.path}/{change.file}", change.value
-        ):
-            self._put(Line(change.file, change.value))
-        self._written[change.file] = self.held.confirm(change.field, change.file, change.value)
+    def _write(self, group: Sequence[Change]) -> None:
+        """Writes line by line and reads each back. Raises CgroupError."""
+        for change in group:
+            self._change(change, lambda file, text: exchange_line(f"{self.path}/{file}", text))
 
-    def _undo(self, change: Change) -> bool:
-        """Puts back what was there before; whether that is so."""
-        with contextlib.suppress(
-            OSError, CgroupError
-        ):  # a value that never changed needs no write to be there
+    def _protect(self, group: Sequence[Change]) -> None:
+        """The same for PROTECTIONS, under the lock of the home."""
+        with self._told(group[0]), self.home.protecting(self.path) as put:
+            for change in group:
+                self._change(change, put)
+
+    def _told(self, change: Change) -> contextlib.AbstractContextManager[None]:
+        what = f"{change.field} could not be changed"
+        return cgroup_errors(what, f"{self.path}/{change.file}", change.value)
+
+    def _change(self, change: Change, put: Callable[[str, str], str]) -> None:
+        with self._told(change):
+            shown = put(change.file, change.value)
+        self._written[change.file] = self.held.accept(change.field, change.file, change.value, shown)
+
+    def _undo(self, group: Sequence[Change]) -> bool:
+        """Puts back what was there before, the last change first; whether that is so."""
+        undone = [self._undo_one(change) for change in reversed(group)]
+        return all(undone)
+
+    def _undo_one(self, change: Change) -> bool:
+        # A value that never changed needs no write to be there.
+        with contextlib.suppress(OSError, CgroupError):
             for line in change.undo:
                 self._put(line)
         with contextlib.suppress(OSError):
@@ -194,7 +217,7 @@ class SliceUpdate:
         if line.file in PROTECTIONS:
             self.home.protect(self.path, line.file, line.text)
         else:
-            write_line(f"{self.path}/{line.file}", line.text)
+            exchange_line(f"{self.path}/{line.file}", line.text)
 
     def record(self) -> None:
         """Keeps with the slice what is in force by now."""
@@ -243,7 +266,7 @@ class SliceUpdate:
         return found
 
     def _shown(self, file: str) -> str:
-        return read_text(f"{self.path}/{file}")
+        return read_value(f"{self.path}/{file}")
 
 
 class _Updating(msgspec.Struct, frozen=True):

@@ -18,11 +18,11 @@ import msgspec
 
 from swarmcg.bot import OnUnenforceable
 from swarmcg.cgroup import network
-from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.slice_update import Act, SliceUpdate
 from swarmcg.errors import CgroupError, SwarmcgError, UpdateError
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets
+from swarmcg.resources.looks import looks
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -78,9 +78,8 @@ def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Ab
     homes = Counter(member.home.path for member in members)
     paths = [member.path for member in members]
     found = {member.home.path: member.home for member in members}
-    # The files are looked up in each slice itself.
-    looks = {"disks": asked.block_io is not None, "device_rules": asked.devices is not None, "files": False}
-    offered = {path: home.abilities(besides=paths, **looks) for path, home in found.items()}
+    at = looks(asked)  # the files are looked up in each slice itself
+    offered = {path: home.abilities(besides=paths, at=at) for path, home in found.items()}
     packets = {"network": network.probe()} if limits_packets(asked, None) else {}
     return [
         msgspec.structs.replace(
@@ -99,7 +98,7 @@ def _visited(path: str) -> Iterator[SliceUpdate]:
     except FileNotFoundError:
         raise _ended(path) from None
     try:
-        yield SliceUpdate(home_of(held), held)
+        yield SliceUpdate(held)
     except FileNotFoundError:
         if os.path.exists(path):
             raise

@@ -1,7 +1,7 @@
 """What is asked for a slice, and what that means in files of cgroup v2. Pure: nothing here does I/O."""
 
 from swarmcg.resources.abilities import Abilities, DeviceControl, Disk, Lack, Networking
-from swarmcg.resources.changes import COMPANIONS, Change, Line, changes, check, entry
+from swarmcg.resources.changes import Change, Line, changes, check, companions, entry
 from swarmcg.resources.device_rules import DeviceRules
 from swarmcg.resources.network import Marking, NetworkPlan, Rate, changed as changed_packets, limits_packets
 from swarmcg.resources.plan import Plan, Step, plan
@@ -22,7 +22,6 @@ from swarmcg.resources.spec import (
 )
 
 __all__ = [
-    "COMPANIONS",
     "Abilities",
     "BlockIO",
     "Change",
@@ -51,6 +50,7 @@ __all__ = [
     "changed_packets",
     "changes",
     "check",
+    "companions",
     "entry",
     "limits_packets",
     "plan",

@@ -14,17 +14,12 @@ from swarmcg.resources.readback import settled
 from swarmcg.resources.rows import nonsense
 from swarmcg.resources.spec import LinuxResources
 
-__all__ = ["COMPANIONS", "Change", "Line", "changes", "check", "entry"]
+__all__ = ["Change", "Line", "changes", "check", "companions", "entry"]
 
-COMPANIONS: Final = (
-    "cpu.max",
-    "cpu.max.burst",
-    "cpu.idle",
-    "cpu.weight",
-    "memory.current",
-    "memory.max",
-)
-"""Files that an update may have to know although it does not name them."""
+_COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "cpu": ("cpu.max", "cpu.max.burst", "cpu.idle", "cpu.weight"),
+    "memory": ("memory.max",),
+}
 
 _KEYED: Final[Mapping[str, str]] = {
     "io.max": "rbps=max wbps=max riops=max wiops=max",
@@ -65,6 +60,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     undo: tuple[Line, ...]
 
 
+def companions(asked: LinuxResources) -> tuple[str, ...]:
+    """Files that an update must know although it need not name them: the other halves of pairs, what bounds them."""
+    named = {file.partition(".")[0] for file in asked.unified or ()}
+    named |= {name for name in _COMPANIONS if getattr(asked, name) is not None}
+    found = tuple(file for name, files in _COMPANIONS.items() if name in named for file in files)
+    checked = asked.memory is not None and asked.memory.check_before_update
+    return (*found, "memory.current") if checked else found
+
+
 def changes(
     made: Plan, now: Mapping[str, str], *, weight: str | None = None, page_size: int = 4096
 ) -> tuple[Change, ...]:
@@ -74,7 +78,7 @@ def changes(
     lowered afterwards and the other way round, so that no state in between is refused by the kernel, or
     kills. In reverse order the undo lines are as safe. Files that hold their values already are left alone.
 
-    ``now`` has every file of the plan, and the COMPANIONS that exist. ``weight`` is the cpu.weight that a
+    ``now`` has every file of the plan, and the :func:`companions` that exist. ``weight`` is the cpu.weight that a
     slice is to have that stops being idle: the kernel has forgotten it.
     """
     unsettled = {

@@ -38,7 +38,9 @@ def end(wire: Wire, slices: list[Slice]) -> None:
     speak()
     if not slices:
         return
-    supervisor = Supervisor(home_of(slices[0]), Journal(places().reports), wire=wire)
+    supervisor = Supervisor(
+        home_of(slices[0].path, slices[0].recall("intent")), Journal(places().reports), wire=wire
+    )
     for held in slices:
         supervisor.adopt(held, Nobody(), orphan=False)
     supervisor.catch_up()

@@ -28,8 +28,8 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
     (tmp_path / "cgroup.subtree_control").write_text("cpu memory pids")
     host = Hierarchy(mount=str(tmp_path), writable=True, own=str(tmp_path), v1=frozenset(), systemd=False)
-    monkeypatch.setattr(find, "look", lambda: host)
-    monkeypatch.setattr(module, "write_line", write)
+    monkeypatch.setattr(find, "look", lambda **_: host)
+    monkeypatch.setattr(module, "exchange_line", write)
     return tmp_path
 
 
@@ -53,20 +53,21 @@ def shown(path: str) -> dict[str, str]:
     return {file: Path(path, file).read_text().strip() for file in BEFORE}
 
 
-def write(path: str, line: str) -> None:
+def write(path: str, line: str) -> str:
     """As a cgroup file takes it: in place of what was there."""
     Path(path).write_text(f"{line}\n")
+    return line
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], BaseException | None]) -> None:
     """Writes go through, but for those to paths that ``fails`` gives an error for."""
 
-    def write_or_fail(path: str, line: str) -> None:
+    def write_or_fail(path: str, line: str) -> str:
         if error := fails(path):
             raise error
-        write(path, line)
+        return write(path, line)
 
-    monkeypatch.setattr(module, "write_line", write_or_fail)
+    monkeypatch.setattr(module, "exchange_line", write_or_fail)
 
 
 def test_what_is_written_is_recorded(one: str) -> None:
@@ -104,7 +105,7 @@ def test_what_could_not_be_put_back_is_put_back_by_the_next_update(
     with pytest.raises(UpdateError):
         update([one], ASKED)
     assert shown(one)["memory.max"] == "1048576"
-    monkeypatch.setattr(module, "write_line", write)
+    monkeypatch.setattr(module, "exchange_line", write)
     update([one], LinuxResources(cpu=Cpu(period=50000)))
     assert shown(one) == BEFORE | {"cpu.max": "max 50000"}
 
@@ -196,3 +197,20 @@ def test_a_refusal_speaks_of_the_change_and_not_of_a_start(one: str) -> None:
         update([one], LinuxResources(memory=Memory(swappiness=10)))
     assert "To change the rest" in (caught.value.remedy or "")
     assert "start" not in (caught.value.remedy or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes directories of others")
+def test_attributes_that_the_owner_of_a_directory_may_write_count_for_nobody_else(one: str) -> None:
+    held = Slice.visit(one)
+    os.setxattr(one, "user.swarmcg.draining", b"{}")
+    assert held.recall_all("draining", "stopping", "draining") == [{}, None, {}]
+    os.chown(one, 12345, -1)
+    assert held.recall_all("draining", "intent") == [None, held.recall("intent")]
+    assert held.recall("intent") is not None
+    held.forget("draining")
+    assert os.getxattr(one, "user.swarmcg.draining") == b"{}"
+    os.chown(one, 0, -1)
+    os.setxattr(one, "trusted.swarmcg.draining", b"{}")
+    held.forget("draining")
+    assert held.recall("draining") is None
+    held.close()

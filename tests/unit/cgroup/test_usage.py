@@ -1,11 +1,13 @@
 """Counters become a report; what is absent is unknown, never 0. Plain files stand for the kernel's."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from swarmcg.bot import Cpu, Io, Pressure, Stall
-from swarmcg.cgroup.files import Cgroup, read_text, write_line
+from swarmcg.cgroup import files
+from swarmcg.cgroup.files import Cgroup, exchange_line, read_text, read_value, write_line
 from swarmcg.cgroup.usage import Usage, usage
 
 FILES = {
@@ -60,10 +62,25 @@ def test_a_counter_that_cannot_be_read_is_no_number(directory: Path, garbled: st
         usage(Cgroup(str(directory)).files)
 
 
-def test_files_are_never_made_by_writing(directory: Path) -> None:
+@pytest.mark.parametrize("write", [write_line, exchange_line])
+def test_files_are_never_made_by_writing(directory: Path, write: Callable[[str, str], object]) -> None:
     with pytest.raises(FileNotFoundError):
-        write_line(str(directory / "memory.max"), "1")
+        write(str(directory / "memory.max"), "1")
     assert list(directory.iterdir()) == []
+
+
+def test_what_was_written_is_read_back_from_the_file(directory: Path) -> None:
+    (directory / "memory.max").write_text("4095 kept\n")
+    assert exchange_line(str(directory / "memory.max"), "4096") == "4096 kept"  # a plain file is not cut
+
+
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 5, 8, 9])
+def test_a_value_is_read_whole_however_long_it_is(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(files, "_CHUNK", 4)
+    (directory / "io.max").write_text("x" * length)
+    assert read_value(str(directory / "io.max")) == "x" * length
 
 
 def test_lines_are_written_one_by_one(directory: Path) -> None:

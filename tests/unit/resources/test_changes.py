@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Change, Line, LinuxResources, changes, check, entry, plan
+from swarmcg.resources import Change, Line, LinuxResources, changes, check, companions, entry, plan
 from tests.limits_model import FRESH, NONSENSE, UPDATES, WEIGHTS, Kernel, number, outcome
 from tests.unit.resources.hosts import ABLE
 
@@ -29,6 +29,20 @@ def test_quota_and_period_keep_each_other() -> None:
     assert lines(update({"cpu": {"quota": 5000}}, cpu_max="20000 50000")) == [("cpu.max", "5000 50000")]
     assert lines(update({"cpu": {"period": 10000}}, cpu_max="20000 50000")) == [("cpu.max", "20000 10000")]
     assert lines(update({"cpu": {"quota": -1}}, cpu_max="20000 50000")) == [("cpu.max", "max 50000")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "files"),
+    [
+        ({"pids": {"limit": 7}}, set()),
+        ({"cpu": {"idle": 1}}, {"cpu.max", "cpu.max.burst", "cpu.idle", "cpu.weight"}),
+        ({"unified": {"cpu.max": "max"}}, {"cpu.max", "cpu.max.burst", "cpu.idle", "cpu.weight"}),
+        ({"memory": {"swap": 8192}}, {"memory.max"}),
+        ({"memory": {"limit": 8192, "checkBeforeUpdate": True}}, {"memory.max", "memory.current"}),
+    ],
+)
+def test_what_an_update_must_know_beside_what_it_names(asked: dict[str, Any], files: set[str]) -> None:
+    assert set(companions(LinuxResources.from_json(json.dumps(asked)))) == files
 
 
 def test_swap_alone_is_told_apart_by_the_limit_in_force() -> None:

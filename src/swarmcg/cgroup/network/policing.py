@@ -5,9 +5,9 @@ net/netfilter/nft_limit.c: tokens_max is unit * (rate + burst) / rate, and the u
 what comes after a pause would have twice the rate for a second. The program goes by the interface's index and
 vanishes with the slice; nftables' rule goes by its name, and so holds an interface that went and came back.
 
-The index is one of a network namespace, and the program also drops what the slice receives through that index in another
-one. The helper that would tell them apart, bpf_get_netns_cookie (122), is not for BPF_PROG_TYPE_CGROUP_SKB on Linux 6.1,
-whose verifier says "unknown func"; on 6.18 it is.
+The index is one of a network namespace, and the program also drops what the slice receives through that index in
+another one. The helper that would tell them apart, bpf_get_netns_cookie, is not for BPF_PROG_TYPE_CGROUP_SKB on
+Linux 6.1, whose verifier says "unknown func"; on 6.18 it is.
 """
 
 import contextlib
