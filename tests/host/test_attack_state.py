@@ -1,13 +1,18 @@
 """Slices whose state, place or processes somebody else changed: they are ended all the same."""
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
+from swarmcg.errors import UpdateError
+from swarmcg.resources import LinuxResources
+from swarmcg.supervisor.supervised import SupervisedBot
 from tests.host.engine import SOON_S, Driver, Engine, until
 
 pytestmark = pytest.mark.hostile
@@ -81,20 +86,123 @@ def test_a_slice_with_garbled_state_is_taken_over_and_removed(
     with Engine(home, tmp_path) as engine:
         bot = engine.start("/bin/sleep", "1000")
         os.setxattr(bot.slice, f"trusted.swarmcg.{name}", garbage)
-        keeper, supervisor = engine.keeper, engine.supervisor
-        supervisor.suspend()
-        keeper.kill()
-        supervisor.kill()
-        # Each of them holds the slice's lock until it is gone altogether.
-        until(lambda: gone(keeper) and gone(supervisor))
-        driver = Driver(home, tmp_path, in_process=True)
-        for held in driver.supervisor.home.ownerless():
-            adopted = driver.supervisor.adopt(held, driver)
-            if adopted is not None:
-                adopted.stop(0)
-        driver.turn_until(lambda: not driver.supervisor.bots)
-        driver.supervisor.close()
-        until(lambda: not os.path.exists(bot.slice))
+        taken_over_and_removed(engine, home, tmp_path, bot)
+
+
+def taken_over_and_removed(engine: Engine, home: Path, state: Path, bot: SupervisedBot) -> None:
+    keeper, supervisor = engine.keeper, engine.supervisor
+    supervisor.suspend()
+    keeper.kill()
+    supervisor.kill()
+    # Each of them holds the slice's lock until it is gone altogether.
+    until(lambda: gone(keeper) and gone(supervisor))
+    driver = Driver(home, state, in_process=True)
+    for held in driver.supervisor.home.ownerless():
+        adopted = driver.supervisor.adopt(held, driver)
+        if adopted is not None:
+            adopted.stop(0)
+    driver.turn_until(lambda: not driver.supervisor.bots)
+    driver.supervisor.close()
+    until(lambda: not os.path.exists(bot.slice))
+
+
+def recorded(place: str, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(os.getxattr(place, f"trusted.swarmcg.{name}"))
+    return found
+
+
+def garble(place: str, name: str, value: dict[str, Any]) -> None:
+    os.setxattr(place, f"trusted.swarmcg.{name}", json.dumps(value).encode())
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("running", "at", 1e12),
+        ("running", "at", -1),
+        ("running", "pid", -1),
+        ("running", "start_time", -1),
+        ("intent", "created", float("inf")),
+        ("intent", "created", float("nan")),
+        ("intent", "grace", -1),
+        ("intent", "grace", float("inf")),
+        ("intent", "incarnation", "0123456789abcdef"),
+        ("intent", "bot_id", "another"),
+        ("intent", "limits", {"../../cgroup.procs": "x"}),
+    ],
+)
+def test_a_slice_with_one_thing_garbled_is_taken_over_and_removed(
+    home: Path, tmp_path: Path, name: str, key: str, value: object
+) -> None:
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start("/bin/sleep", "1000")
+        garble(bot.slice, name, recorded(bot.slice, name) | {key: value})
+        taken_over_and_removed(engine, home, tmp_path, bot)
+
+
+@pytest.mark.parametrize("named", ["evil.0123456789abcdef", "as the victim", "as itself"])
+def test_an_inner_slice_that_calls_itself_as_another_bot_takes_nothing_from_it(
+    home: Path, tmp_path: Path, named: str
+) -> None:
+    with Engine(home, tmp_path) as engine:
+        victim = engine.start("/bin/sleep", "1000", bot_id="victim")
+        hostile = engine.start("/bin/sleep", "1000", bot_id="hostile")
+        whose = hostile if named == "as itself" else victim
+        inner = f"{hostile.slice}/swarmcg/{os.path.basename(whose.slice) if ' ' in named else named}"
+        os.makedirs(f"{inner}/main")
+        garble(inner, "intent", recorded(whose.slice, "intent"))
+        garble(inner, "running", recorded(whose.slice, "running") | {"at": 1e12})
+        hostile.terminate(0)
+        assert hostile.wait(SOON_S).bot_id == "hostile"
+        victim.terminate(0)
+        assert victim.wait(SOON_S).bot_id == "victim"
+        assert not os.path.exists(hostile.slice)
+        assert not os.path.exists(victim.slice)
+
+
+def test_a_recorded_limit_is_read_from_the_slice_s_own_files_alone(home: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start("/bin/sleep", "1000")
+        garble(bot.slice, "limits", {"limits": {os.path.relpath(secret, bot.slice): "x"}})
+        bot.terminate(0)
+        assert bot.wait(SOON_S).limits == {}
+
+
+def test_a_killed_update_that_never_was_writes_no_other_file(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("as it was")
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start("/bin/sleep", "1000")
+        garble(bot.slice, "updating", {"undo": [[os.path.relpath(file, bot.slice), "owned"]]})
+        bot.update(LinuxResources(unified={"cgroup.max.depth": "7"}))
+        assert Path(bot.slice, "cgroup.max.depth").read_text() == "7\n"
+    assert file.read_text() == "as it was"
+
+
+WITHOUT_MAIN = """
+import os, time
+place = next(line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::"))
+main = os.environ["MOUNT"] + place
+with open(os.path.dirname(main) + "/cgroup.procs", "w") as procs:
+    procs.write("0")
+os.rmdir(main)
+print("moved", flush=True)
+time.sleep(1000)
+"""
+
+
+def test_an_update_of_a_bot_that_removed_main_is_one_clear_error(home: Path, tmp_path: Path) -> None:
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start(sys.executable, "-c", WITHOUT_MAIN, ready=True, env={"MOUNT": str(mount_of(home))})
+        with pytest.raises(UpdateError, match="removed its own cgroup"):
+            bot.update(LinuxResources(unified={"cgroup.max.depth": "7"}))
+
+
+def mount_of(home: Path) -> Path:
+    """The directory that the paths in /proc/PID/cgroup are below."""
+    return next(path for path in home.parents if os.path.ismount(path))
 
 
 def test_a_probe_that_was_cut_short_is_found_as_an_ownerless_slice(home: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from swarmcg.bot import Row
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.recorded import Count, Limited, Moment, Pid
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import ConfigError, printable
 
@@ -28,10 +29,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ``updates`` counts the updates since the start, of which ``updated_at`` (seconds since 1970) was the last.
     """
 
-    limits: dict[str, str] = {}
+    limits: dict[Limited, str] = {}
     unenforced: tuple[Row, ...] = ()
-    updates: int = 0
-    updated_at: float | None = None
+    updates: Count = 0
+    updated_at: Moment | None = None
 
 
 def recorded(held: Slice) -> Limits:
@@ -94,8 +95,8 @@ class _Intent(msgspec.Struct, frozen=True):
 class _Running(msgspec.Struct, frozen=True):
     """The part of what the keeper noted that tells of the main process."""
 
-    pid: int
-    at: float
+    pid: Pid
+    at: Moment
 
 
 def tenants(homes: Iterable[Home]) -> list[Tenant]:

@@ -17,6 +17,7 @@ from swarmcg.cgroup.files import cgroup_errors, exchange_line, read_value
 from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.limits import Limits, recorded_as
 from swarmcg.cgroup.protection import PROTECTIONS
+from swarmcg.cgroup.recorded import LimitFile
 from swarmcg.cgroup.slice import Slice, packet_rules
 from swarmcg.errors import CgroupError
 from swarmcg.resources import (
@@ -172,8 +173,8 @@ class SliceUpdate:
                 self.held.filter(packets)
             for devices in left.devices:
                 self.held.apply_devices(remembered(devices))
-            for line in left.undo:
-                self._put(line)
+            for file, text in left.undo:
+                self._put(Line(file, text))
             self._before = left.limits
             self.unrecord()
         self.finish()
@@ -272,7 +273,7 @@ class SliceUpdate:
 class _Updating(msgspec.Struct, frozen=True):
     """The attribute that is there while an update writes."""
 
-    undo: tuple[Line, ...]
+    undo: tuple[tuple[LimitFile, str], ...]
     limits: dict[str, Any] | None = None
     devices: tuple[dict[str, str] | None, ...] = ()
     packets: tuple[NetworkPlan | None, ...] = ()

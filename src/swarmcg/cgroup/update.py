@@ -121,6 +121,16 @@ def _locked(path: str, within: float) -> Iterator[SliceUpdate]:
                 cause=f"an update has held its lock for {within:.0f} s",
                 remedy="Try again; a limit far below what is used takes the kernel long to reclaim.",
             ) from None
+        except FileNotFoundError as e:
+            if not os.path.exists(path):
+                raise
+            raise UpdateError(
+                "The limits of a bot that removed its own cgroup cannot be changed",
+                path=f"{path}/main",
+                errno=e.errno,
+                cause="updates of a slice exclude each other by a lock on that cgroup",
+                remedy="End the bot, and start it anew with other limits.",
+            ) from None
         member.recover()
         yield member
 

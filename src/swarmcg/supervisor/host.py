@@ -220,7 +220,9 @@ def _grace_left(held: Slice) -> float | None:
     if begun is None or intent is None:
         return None
     at = begun.get("at")
-    return max(0.0, intent.grace - (time.time() - at)) if isinstance(at, int | float) else 0.0
+    if not isinstance(at, int | float):
+        return 0.0
+    return max(0.0, min(intent.grace, intent.grace - (time.time() - at)))  # a clock can be set back
 
 
 def _stranger(uid: int) -> HomeError:

@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.hierarchy import look
-from swarmcg.cgroup.names import is_slice_name
+from swarmcg.cgroup.names import is_slice_name, slice_name
+from swarmcg.cgroup.recorded import Count, ExitCode, Moment, Pid, SignalNumber
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.spawn import start_time
@@ -29,9 +30,13 @@ _WANT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 def intent_of(held: Slice) -> Intent | None:
-    """What was recorded at the making; None when the maker died before it could, or somebody garbled it."""
+    """What was recorded at the making; None when the maker died before it could, or somebody garbled it: what it says
+    of whose slice it is must be what the directory's name says, which nobody can change.
+    """
     with contextlib.suppress(msgspec.ValidationError):
-        return msgspec.convert(held.recall("intent"), Intent)
+        intent = msgspec.convert(held.recall("intent"), Intent)
+        if slice_name(intent.bot_id, intent.incarnation) == os.path.basename(held.path):
+            return intent
     return None
 
 
@@ -90,24 +95,24 @@ def _may_be_ours(path: str) -> bool:
 class Running(msgspec.Struct, frozen=True):
     """The attribute that the keeper writes before the program is executed."""
 
-    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
-    start_time: int
-    at: Annotated[float, msgspec.Meta(ge=0, lt=1 << 40)]
+    pid: Pid
+    start_time: Count
+    at: Moment
 
 
 class Exit(msgspec.Struct, frozen=True):
     """The attribute that the keeper writes before the main process is reaped."""
 
-    exit_code: int | None
-    signal: int | None
-    at: float
+    exit_code: ExitCode | None
+    signal: SignalNumber | None
+    at: Moment
 
 
 class Owner(msgspec.Struct, frozen=True):
     """The attribute that the process writes which holds the slice's lock."""
 
-    pid: Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
-    start_time: int
+    pid: Pid
+    start_time: Count
 
 
 def record_owner(held: Slice) -> None:

@@ -235,12 +235,16 @@ class Supervisor:
 
         ``orphan`` says that the main process's keeper is gone too, so that nobody learns its exit status any more.
 
-        None for one that tells nothing of itself: it is emptied and removed here and now.
+        None for one that tells nothing of itself: it is emptied and removed here and now. None also for one that calls
+        itself as one that we have: it is let go as it is, with nothing of its own in another's place.
         """
         intent = intent_of(held)
         if intent is None:
             erase(held)
             self.home.settle()
+            return None
+        if intent.incarnation in self.bots:
+            held.close()
             return None
         record_owner(held)
         bot = self._own(held, intent, listener)
