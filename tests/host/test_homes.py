@@ -18,6 +18,7 @@ from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
+from tests.host.command import SOON_S, Command
 from tests.host.engine import facts
 
 TOLD: Final = """
@@ -218,3 +219,88 @@ def test_no_room_for_the_lock_is_not_taken_for_somebody_who_holds_it(home: Path)
     (home / "cgroup.max.descendants").write_text("0")
     with pytest.raises(CgroupError, match="descendants"):
         made(home)
+
+
+def test_who_only_looks_makes_no_lock_in_a_home(home: Path, tmp_path: Path) -> None:
+    """One that root made would keep the home's own user out."""
+    home.chmod(0o755)
+    os.chown(home, 65534, 65534)
+    swarmcg = Command(home, tmp_path)
+    for words in (("ps",), ("clean",), ("clean", "--yes")):
+        assert swarmcg(*words).returncode == 0
+        assert not list(home.glob("*/"))
+
+
+def test_the_lock_that_root_makes_belongs_to_the_home_s_user(home: Path) -> None:
+    home.chmod(0o755)
+    os.chown(home, 65534, 65534)
+    with locked(str(home), fcntl.LOCK_EX):
+        (carrier,) = home.glob("*/")
+        assert carrier.stat().st_uid == 65534
+    tidy(str(home))
+
+
+def test_an_ownerless_slice_is_found_where_no_lock_can_be_made(home: Path, tmp_path: Path) -> None:
+    home.chmod(0o755)
+    (home / slice_name("left", new_incarnation())).mkdir()
+    (home / "cgroup.max.descendants").write_text("1")
+    swarmcg = Command(home, tmp_path)
+    assert "left" in swarmcg("clean").stdout
+    assert swarmcg("clean", "--yes").returncode == 0
+    assert not list(home.glob("*/"))
+
+
+def test_an_empty_home_of_ours_is_removed_by_clean(home: Path, tmp_path: Path) -> None:
+    ours = home / "ours"
+    Home(path=str(ours), hierarchy=look(), ours=True).prepare()
+    assert ours.exists()
+    assert Command(ours, tmp_path)("clean", "--yes").returncode == 0
+    assert not ours.exists()
+
+
+COME_AND_GO: Final = """
+import sys
+from pathlib import Path
+from swarmcg.keeper.spawn import Order
+from swarmcg.supervisor.launch import Launch
+from tests.host.engine import Driver
+null = open("/dev/null", "r+b").fileno()
+for turn in range(25):
+    driver = Driver(sys.argv[1], Path(sys.argv[2]), in_process=True)
+    order = Order(["/bin/true"], {}, procs=-1, stdio=(null, null, null), service=False)
+    driver.supervisor.start(Launch(bot_id="bot"), order, driver)
+    driver.turn_until(lambda: not driver.supervisor.bots)
+    driver.supervisor.close()
+"""
+
+
+def test_starts_at_the_same_time_in_a_home_that_comes_and_goes(home: Path, tmp_path: Path) -> None:
+    """Each process makes the home if need be, and its last bot takes it along."""
+    place = str(home / "ours")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", COME_AND_GO, place, str(tmp_path / str(number))],
+            stderr=subprocess.PIPE,
+        )
+        for number in range(4)
+    ]
+    said = [process.communicate(timeout=SOON_S)[1].decode() for process in processes]
+    assert said == [""] * 4
+    assert not os.path.exists(place)
+
+
+def test_a_home_that_cannot_be_listed_is_settled_by_whoever_comes_next(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of descriptors; the supervisor that settles it has other bots."""
+
+    def refuse(*_: object) -> list[str]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    ours = Home(path=str(home / "ours"), hierarchy=look(), ours=True)
+    ours.prepare()
+    monkeypatch.setattr(os, "listdir", refuse)
+    ours.settle()
+    monkeypatch.undo()
+    ours.settle()
+    assert not (home / "ours").exists()

@@ -16,7 +16,7 @@ from swarmcg.cgroup import device_filter, devices, protection, systemd
 from swarmcg.cgroup.enclosing import slices_inside
 from swarmcg.cgroup.files import cgroup_errors, read_value, write_line
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
-from swarmcg.cgroup.home_lock import locked, tidy
+from swarmcg.cgroup.home_lock import locked, looking, tidy
 from swarmcg.cgroup.names import is_slice_name, new_incarnation, slice_name
 from swarmcg.cgroup.slice import MODE, Slice, _HomeVanished
 from swarmcg.errors import CgroupError
@@ -161,6 +161,17 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
         Controllers stay enabled: others may use them by then. Raises CgroupError or HomeError.
         """
+        for _ in range(_TRIES):
+            try:
+                return self._prepared()
+            except FileNotFoundError:
+                pass  # the last bot of another process took it along
+            except CgroupError as e:
+                if not self.ours or e.errno != errno.ENOENT:
+                    raise
+        raise self._vanishing()
+
+    def _prepared(self) -> Abilities:
         self._make()
         refused = self._enable()
         with cgroup_errors("The home cannot be looked into", self.path):
@@ -208,7 +219,10 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
                 return Slice.create(f"{self.path}/{name}", intent)
             self._make()
             self._enable()
-        raise CgroupError(
+        raise self._vanishing()
+
+    def _vanishing(self) -> CgroupError:
+        return CgroupError(
             "The slice could not be made",
             path=self.path,
             cause=f"the home vanished {_TRIES} times while it was made",
@@ -237,7 +251,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """
         for path in self.slices():
             found = None
-            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX, within):
+            with contextlib.suppress(FileNotFoundError), looking(self.path, fcntl.LOCK_EX, within):
                 found = Slice.adopt(path)
             if found is not None:
                 yield found
@@ -250,7 +264,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """
         for path in self.slices():
             found = False
-            with contextlib.suppress(FileNotFoundError), locked(self.path, fcntl.LOCK_EX):
+            with contextlib.suppress(FileNotFoundError), looking(self.path, fcntl.LOCK_EX):
                 found = Slice.is_unowned(path)
             if found:
                 yield path
@@ -261,7 +275,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises OSError when the home cannot be opened, or somebody holds its lock for too long.
         """
-        with locked(self.path, fcntl.LOCK_SH):
+        with looking(self.path, fcntl.LOCK_SH):
             return frozenset(path for path in paths if Slice.is_unowned(path))
 
     def protect(self, path: str, name: str, value: str) -> str:
@@ -301,9 +315,13 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def settle(self) -> None:
-        """After a slice went: takes its memory protection back, or removes what was made for an empty home."""
-        if not self.slices():
-            tidy(self.path)
+        """After a slice went: takes its memory protection back, or removes what was made for an empty home.
+
+        Raises nothing: what cannot be done, for want of descriptors say, is left to whoever comes next.
+        """
+        with contextlib.suppress(OSError):
+            if not self.slices():
+                tidy(self.path)
         if not self.ours:
             return
         with contextlib.suppress(OSError):

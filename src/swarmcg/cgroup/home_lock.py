@@ -12,7 +12,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from swarmcg.cgroup.files import cgroup_errors
@@ -21,7 +21,7 @@ from swarmcg.flock import WITHIN_S, hold
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["locked", "tidy"]
+__all__ = ["locked", "looking", "tidy"]
 
 _NAME: Final = "swarmcg.lock"
 _MODE: Final = 0o700
@@ -30,12 +30,31 @@ _OTHERS: Final = stat.S_IRGRP | stat.S_IROTH
 
 @contextlib.contextmanager
 def locked(home: str, how: int, within: float = WITHIN_S) -> Iterator[None]:
-    """Holds the home's lock, waiting for at most ``within`` seconds.
+    """Holds the home's lock, waiting for at most ``within`` seconds. For who makes slices.
 
     Raises OSError: FileNotFoundError when the home is gone, BlockingIOError when the lock was held for too long;
     and CgroupError when what carries it cannot be made for a limit on cgroups.
     """
-    fd = _take(home, how, within)
+    fd = _take(home, how, within, _made)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def looking(home: str, how: int, within: float = WITHIN_S) -> Iterator[None]:
+    """The same for who looks at slices that he has seen there, or takes them over: makes nothing.
+
+    A slice is made under the lock. So where nothing carries one, nobody makes a slice, and none that was seen before
+    is still in the making. Raises OSError like :func:`locked`.
+    """
+    try:
+        fd = _take(home, how, within, _carrier)
+    except FileNotFoundError:
+        os.stat(home)
+        yield
+        return
     try:
         yield
     finally:
@@ -55,10 +74,10 @@ def tidy(home: str) -> None:
             os.close(fd)
 
 
-def _take(home: str, how: int, within: float) -> int:
+def _take(home: str, how: int, within: float, place_in: Callable[[str], str]) -> int:
     end = time.monotonic() + within
     while True:
-        place = _place(home)
+        place = place_in(home)
         fd = _open(place)
         try:
             hold(fd, how, max(0.0, end - time.monotonic()) if within else 0)
@@ -70,13 +89,19 @@ def _take(home: str, how: int, within: float) -> int:
         os.close(fd)  # it was removed before we had it: the lock of nothing
 
 
-def _place(home: str) -> str:
-    """The directory that carries the lock; makes it if need be."""
-    if not os.stat(home).st_mode & _OTHERS:
+def _carrier(home: str) -> str:
+    """The directory that carries the lock, or would. A home's mode must not change while somebody holds it."""
+    return f"{home}/{_NAME}" if os.stat(home).st_mode & _OTHERS else home
+
+
+def _made(home: str) -> str:
+    """The same; makes it if need be."""
+    place = _carrier(home)
+    if place == home:
         return home
-    place = f"{home}/{_NAME}"
     try:
         os.mkdir(place, _MODE)
+        _give(place, os.stat(home).st_uid)
     except FileExistsError:
         pass
     except OSError as e:
@@ -85,6 +110,12 @@ def _place(home: str) -> str:
         with cgroup_errors("The home's lock cannot be made", place):
             raise
     return place
+
+
+def _give(place: str, uid: int) -> None:
+    """To the home's own user: what root made would keep him out of it."""
+    if uid != os.geteuid() == 0:
+        os.chown(place, uid, -1)
 
 
 def _open(place: str) -> int:

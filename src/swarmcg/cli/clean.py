@@ -211,6 +211,7 @@ def _end(homes: Sequence[Home], grace: float | None, unit: Wire | None, ids: lis
                 bot.stop(grace)
         while any(not bot.given_up for bot in supervisor.bots.values()) or (detached and not detached.done):
             supervisor.turn()
+        homes[0].settle()  # what a start left that was killed before it made its slice
     finally:
         supervisor.close()
         signals.close()

@@ -1,8 +1,9 @@
 """Owns the slices of one home: makes them, starts what runs in them, walks their ladders, reports and removes
 them.
 
-One thread and one epoll; nothing here blocks for longer than a file operation. Everything that must happen
-later is a deadline or a descriptor.
+One thread and one epoll. Everything that must happen later is a deadline or a descriptor. What may keep the thread
+waiting is bounded: 5 s for a lock of a home, of a journal or of packet rules that somebody else holds, 10 s for the end
+of what a failed start left in its slice.
 """
 
 import contextlib
@@ -493,7 +494,7 @@ class Supervisor:
 
     def _tidy(self) -> None:
         self._tidy_at = None
-        if self._untidied:
+        if self._untidied and self.home.ours:
             self.home.settle()
         for key in self._untidied:
             self._keeper.forget(key)
