@@ -129,6 +129,8 @@ def garble(place: str, name: str, value: dict[str, Any]) -> None:
         ("intent", "incarnation", "0123456789abcdef"),
         ("intent", "bot_id", "another"),
         ("intent", "limits", {"../../cgroup.procs": "x"}),
+        ("intent", "limits", {"cgroup.max.depth ": "\ud800"}),
+        ("intent", "bot_id", "\ud800"),
     ],
 )
 def test_a_slice_with_one_thing_garbled_is_taken_over_and_removed(
@@ -166,6 +168,16 @@ def test_a_recorded_limit_is_read_from_the_slice_s_own_files_alone(home: Path, t
     with Engine(home, tmp_path) as engine:
         bot = engine.start("/bin/sleep", "1000")
         garble(bot.slice, "limits", {"limits": {os.path.relpath(secret, bot.slice): "x"}})
+        bot.terminate(0)
+        assert bot.wait(SOON_S).limits == {}
+
+
+def test_a_recorded_limit_that_is_no_text_keeps_no_report_from_being_written(
+    home: Path, tmp_path: Path
+) -> None:
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start("/bin/sleep", "1000")
+        garble(bot.slice, "limits", {"limits": {"cgroup.nothing": "\ud800"}})
         bot.terminate(0)
         assert bot.wait(SOON_S).limits == {}
 

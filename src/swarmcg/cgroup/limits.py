@@ -1,6 +1,7 @@
 """The limits of a running slice: as its attributes tell of them, and as its files show them."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,8 @@ import msgspec
 from swarmcg.bot import Row
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.home import Home
-from swarmcg.cgroup.recorded import Count, Limited, Moment, Pid
+from swarmcg.cgroup.names import slice_name
+from swarmcg.cgroup.recorded import Count, Limited, Moment, Pid, tellable
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import ConfigError, printable
 
@@ -56,7 +58,9 @@ def limits_of(held: Slice, start: Limits | None = None) -> Limits:
 
 def _recorded(kept: dict[str, Any] | None) -> Limits | None:
     with contextlib.suppress(msgspec.ValidationError):
-        return msgspec.convert(kept, Limits)
+        found = msgspec.convert(kept, Limits)
+        if tellable(found):
+            return found
     return None  # it is not there, or somebody garbled it
 
 
@@ -111,6 +115,8 @@ def _tenant(path: str) -> Tenant | None:
         running = recall(path, "running")
     except (FileNotFoundError, msgspec.ValidationError):
         return None  # it went meanwhile, or tells nothing of itself
+    if os.path.basename(path) != slice_name(intent.bot_id, intent.incarnation):
+        return None  # it calls itself as another
     if running is None:
         return None  # its limits are still being put in force
     with contextlib.suppress(msgspec.ValidationError):

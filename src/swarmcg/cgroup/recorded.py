@@ -12,7 +12,17 @@ import msgspec
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Count", "ExitCode", "LimitFile", "Limited", "Moment", "Pid", "Seconds", "SignalNumber"]
+__all__ = [
+    "Count",
+    "ExitCode",
+    "LimitFile",
+    "Limited",
+    "Moment",
+    "Pid",
+    "Seconds",
+    "SignalNumber",
+    "tellable",
+]
 
 _LIMIT_FILE: Final = r"^((cpu|cpuset|memory|io|pids|hugetlb|rdma|misc)\.[A-Za-z0-9_.]+|cgroup\.max\.[a-z]+)$"
 
@@ -28,3 +38,12 @@ Limited = Annotated[str, msgspec.Meta(pattern=r"^[^/]+$")]
 directory there is nothing else that could be read, no FIFO and no link."""
 LimitFile = Annotated[str, msgspec.Meta(pattern=_LIMIT_FILE)]
 """A file that an update may write: none that moves processes."""
+
+
+def tellable(*values: object) -> bool:
+    """Whether a report can hold this: JSON's escapes can say halves of characters, which are no text."""
+    try:
+        msgspec.json.encode(values)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,7 +14,7 @@ import msgspec
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.names import is_slice_name, slice_name
-from swarmcg.cgroup.recorded import Count, ExitCode, Moment, Pid, SignalNumber
+from swarmcg.cgroup.recorded import Count, ExitCode, Moment, Pid, SignalNumber, tellable
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import CgroupError
 from swarmcg.keeper.spawn import start_time
@@ -35,7 +35,8 @@ def intent_of(held: Slice) -> Intent | None:
     """
     with contextlib.suppress(msgspec.ValidationError):
         intent = msgspec.convert(held.recall("intent"), Intent)
-        if slice_name(intent.bot_id, intent.incarnation) == os.path.basename(held.path):
+        told = intent.bot_id, intent.limits, intent.unenforced
+        if tellable(told) and slice_name(intent.bot_id, intent.incarnation) == os.path.basename(held.path):
             return intent
     return None
 

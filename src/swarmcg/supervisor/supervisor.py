@@ -426,7 +426,7 @@ class Supervisor:
     def _finish_one(self, path: str) -> None:
         held = Slice.adopt(path)
         bot = None if held is None else self.adopt(held, Nobody())
-        if bot is not None and bot.key in self.bots:
+        if bot is not None and self.bots.get(bot.key) is bot:
             bot.main_lost()  # not reaped yet, and nothing to wait for: whose child it was is gone
 
     def _keep(self, bot: Incarnation, report: ExitReport) -> StateError | None:
