@@ -131,6 +131,10 @@ def garble(place: str, name: str, value: dict[str, Any]) -> None:
         ("intent", "limits", {"../../cgroup.procs": "x"}),
         ("intent", "limits", {"cgroup.max.depth ": "\ud800"}),
         ("intent", "bot_id", "\ud800"),
+        ("intent", "limits", {"a\0b": "x"}),
+        ("intent", "journal", "/a\0b"),
+        ("intent", "drain_file", "/a\0b"),
+        ("intent", "report_file", "/a\0b"),
     ],
 )
 def test_a_slice_with_one_thing_garbled_is_taken_over_and_removed(

@@ -18,6 +18,7 @@ __all__ = [
     "LimitFile",
     "Limited",
     "Moment",
+    "Pathname",
     "Pid",
     "Seconds",
     "SignalNumber",
@@ -33,7 +34,8 @@ Pid = Annotated[int, msgspec.Meta(gt=0, lt=1 << 31)]
 Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]
 ExitCode = Annotated[int, msgspec.Meta(ge=0, lt=1 << 8)]
 SignalNumber = Annotated[int, msgspec.Meta(gt=0, le=64)]
-Limited = Annotated[str, msgspec.Meta(pattern=r"^[^/]+$")]
+Pathname = Annotated[str, msgspec.Meta(pattern=r"^[^\0]+\Z")]
+Limited = Annotated[str, msgspec.Meta(pattern=r"^[^/\0]+\Z")]
 """What a limit is on: an interface file of the slice's own directory, or a field that has no file. In a cgroup's
 directory there is nothing else that could be read, no FIFO and no link."""
 LimitFile = Annotated[str, msgspec.Meta(pattern=_LIMIT_FILE)]

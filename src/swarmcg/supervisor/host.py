@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from swarmcg.cgroup.recorded import Moment
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import HomeError, SwarmcgError
 from swarmcg.flock import hold
@@ -219,8 +220,9 @@ def _grace_left(held: Slice) -> float | None:
     begun, intent = held.recall("stopping"), intent_of(held)
     if begun is None or intent is None:
         return None
-    at = begun.get("at")
-    if not isinstance(at, int | float):
+    try:
+        at = msgspec.convert(begun.get("at"), Moment)
+    except msgspec.ValidationError:
         return 0.0
     return max(0.0, min(intent.grace, intent.grace - (time.time() - at)))  # a clock can be set back
 

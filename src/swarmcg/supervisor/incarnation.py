@@ -16,7 +16,7 @@ from swarmcg.bot import ExitReport, Leftovers, Row
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.limits import Limits, limits_of
 from swarmcg.cgroup.oom import OomWatch
-from swarmcg.cgroup.recorded import Limited, Moment, Seconds
+from swarmcg.cgroup.recorded import Limited, Moment, Pathname, Seconds
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
 from swarmcg.errors import StuckError, SwarmcgError, printable
@@ -42,12 +42,12 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     bot_id: str
     incarnation: str
     grace: Seconds
-    journal: str
+    journal: Pathname
     ours: bool
     created: Moment
-    drain_file: str | None = None
-    work_directory: str | None = None
-    report_file: str | None = None
+    drain_file: Pathname | None = None
+    work_directory: Pathname | None = None
+    report_file: Pathname | None = None
     detached: bool = False
     limits: dict[Limited, str] = {}
     unenforced: tuple[Row, ...] = ()
