@@ -28,7 +28,8 @@ PLATFORMS: Final = {
 }
 # User-mode-linux 6.12.113 panics when a fork is refused half-way in a storm of them (flush_tlb_mm below dup_mm).
 LEFT_OUT: Final = {"trixie": ("-m", "not storms")}
-MEASURED: Final = ("unit", "host", "kernel", "hostile")  # an emulated machine is slow enough without
+# Guests and machines are slow enough without: measured, the kernel tier takes three times as long.
+MEASURED: Final = ("unit", "host", "hostile")
 # Each test has cgroups, a state directory and, where it needs one, a network of its own. Much of the time goes into
 # waiting, for grace periods and for interpreters to start, so there are more of them than processors.
 WORKERS: Final = (os.cpu_count() or 1) + 1
@@ -110,7 +111,6 @@ def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
 
     A guest has one processor, so they run at the same time.
     """
-    _fresh_data("kernel")
     suites: list[str] = []
     lacking: list[str] = []
     for suite in uml.SUITES:
@@ -122,7 +122,7 @@ def kernel(settings: Settings, _ran: frozenset[str]) -> Outcome:
     failed: list[str] = []
     with contextlib.ExitStack() as held:
         guests = {suite: held.enter_context(_guest(suite, settings)) for suite in suites}
-        for suite in reversed(suites):  # the one that is measured takes longest
+        for suite in reversed(suites):
             if status := guests[suite]():
                 failed.append(f"{suite} ended with {status}")
             if suite == suites[-1]:
@@ -137,9 +137,8 @@ def _guest(suite: str, settings: Settings) -> Iterator[Callable[[], int]]:
     """The kernel tier in a guest of that suite, which ends with the block; what is given waits for it, shows what it
     said, and returns its exit status.
     """
-    keep = CACHE / "coverage" / "kernel" / suite
-    tests = uml.MEASURED_TIER if suite == uml.SUITES[0] else uml.KERNEL_TIER  # measuring makes a guest slow
-    tier = [*tests, *LEFT_OUT.get(suite, ()), *settings.pytest_options]
+    keep = CACHE / "uml" / suite
+    tier = [*uml.KERNEL_TIER, *LEFT_OUT.get(suite, ()), *settings.pytest_options]
     bound = ["setpriv", "--pdeathsig", "TERM"]
     command = [*bound, sys.executable, "-m", "checks.uml", "--suite", suite, "--keep", str(keep), *tier]
     with tempfile.TemporaryFile() as said:

@@ -37,7 +37,6 @@ DISK_BYTES: Final = 64 << 20
 TIME_LIMIT: Final = 2400.0
 NO_EXIT_STATUS: Final = 99
 KERNEL_TIER: Final = ("python", "-m", "pytest", "-p", "no:cacheprovider", "tests/kernel")
-MEASURED_TIER: Final = ("python", "-m", "coverage", "run", *KERNEL_TIER[1:])
 
 
 def main() -> int:
