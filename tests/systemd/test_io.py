@@ -25,13 +25,14 @@ print(turn)
 """
 
 
+@pytest.mark.full  # tests/kernel/test_limits.py shows it, too
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
         (("--device-read-bps", 4 * MB), ("read", "131072", "128")),
-        pytest.param(("--device-write-bps", 4 * MB), ("write", "131072", "128"), marks=pytest.mark.full),
-        pytest.param(("--device-read-iops", 100), ("read", "4096", "400"), marks=pytest.mark.full),
-        pytest.param(("--device-write-iops", 100), ("write", "4096", "400"), marks=pytest.mark.full),
+        (("--device-write-bps", 4 * MB), ("write", "131072", "128")),
+        (("--device-read-iops", 100), ("read", "4096", "400")),
+        (("--device-write-iops", 100), ("write", "4096", "400")),
     ],
 )
 def test_a_rate_is_kept(
