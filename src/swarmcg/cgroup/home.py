@@ -173,11 +173,14 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
     def _prepared(self) -> Abilities:
         self._make()
+        made = self._which()
         refused = self._enable()
         with cgroup_errors("The home cannot be looked into", self.path):
             found = self.abilities()
         with self._reserved(fcntl.LOCK_SH):
             files = self._probe()
+            if self._which() != made:  # what was found was so in one that is gone, or is not enabled yet
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.path)
         controllers = found.controllers - refused.keys()
         lacking = {**found.lacking, **refused}
         return msgspec.structs.replace(found, controllers=controllers, lacking=lacking, files=files)
@@ -190,6 +193,12 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             contextlib.suppress(FileExistsError),
         ):
             os.mkdir(self.path, _MADE)
+
+    def _which(self) -> int | None:
+        """Tells a home of ours from one that another process made in its place. cgroup2 gives no number again soon:
+        they are handed out in a circle (__kernfs_new_node() in fs/kernfs/dir.c).
+        """
+        return os.stat(self.path).st_ino if self.ours else None
 
     def _enable(self) -> dict[str, Lack]:
         """Enables what is offered in every directory that hands controllers to slices; why some were refused."""
@@ -216,10 +225,22 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
         """Makes a slice of this name, and the home again if it was swept meanwhile. Raises CgroupError."""
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError, _HomeVanished), self._reserved(fcntl.LOCK_SH):
-                return Slice.create(f"{self.path}/{name}", intent)
+                return self._enabled(Slice.create(f"{self.path}/{name}", intent))
             self._make()
-            self._enable()
         raise self._vanishing()
+
+    def _enabled(self, made: Slice) -> Slice:
+        """Controllers for a slice of a home that another process may have made since, and not have enabled them yet.
+
+        Afterwards, since no home goes that has a slice; what is enabled reaches the slices that are there.
+        """
+        if self.ours:
+            try:
+                self._enable()
+            except BaseException:
+                made.remove()
+                raise
+        return made
 
     def _vanishing(self) -> CgroupError:
         return CgroupError(

@@ -1,7 +1,10 @@
 """What a home gives its slices, and what becomes of it. Plain directories stand for cgroups."""
 
+import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -9,7 +12,11 @@ import pytest
 from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -102,3 +109,71 @@ def test_who_comes_second_is_not_given_what_the_first_one_took(host: Hierarchy) 
     home.protect(two, "memory.low", "40")
     assert Path(two, "memory.low").read_text() == "40"
     home.protect(one, "memory.low", "60")
+
+
+class Enabling:
+    """What was enabled in which directory; one that is gone refuses as the kernel does."""
+
+    def __init__(self) -> None:
+        self.enabled: set[tuple[int, str]] = set()
+        self.before: Callable[[], None] = lambda: None
+
+    def write_line(self, path: str, line: str) -> None:
+        self.before()
+        directory = os.path.dirname(path)
+        self.enabled.add((os.stat(directory).st_ino, line))
+
+    def has(self, directory: str) -> bool:
+        return (os.stat(directory).st_ino, "+memory") in self.enabled
+
+
+@pytest.fixture
+def enabling(host: Hierarchy, monkeypatch: pytest.MonkeyPatch) -> Enabling:
+    Path(host.mount or "", "cgroup.controllers").write_text("memory")
+    Path(host.mount or "", "cgroup.subtree_control").write_text("memory")
+    found = Enabling()
+    monkeypatch.setattr("swarmcg.cgroup.home.write_line", found.write_line)
+    return found
+
+
+def again(path: str) -> None:
+    """The last bot of one process removes the home, and another process makes it: another directory."""
+    os.mkdir(f"{path}.new", 0o711)
+    os.rmdir(path)
+    os.rename(f"{path}.new", path)
+
+
+def test_what_a_home_refused_that_is_gone_is_asked_of_the_new_one(
+    host: Hierarchy, enabling: Enabling
+) -> None:
+    home = Home(path=f"{host.mount}/ours", hierarchy=host, ours=True)
+
+    def vanish() -> None:
+        enabling.before = lambda: None
+        again(home.path)
+        raise FileNotFoundError(errno.ENOENT, "what the kernel says of one that is gone")
+
+    enabling.before = vanish
+    assert home.prepare().controllers == {"memory"}
+    assert enabling.has(home.path)
+
+
+def test_what_every_home_refuses_is_refused(host: Hierarchy, enabling: Enabling) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError(errno.ENOENT, "what the kernel says of a controller that is not handed down")
+
+    enabling.before = refuse
+    found = Home(path=f"{host.mount}/ours", hierarchy=host, ours=True).prepare()
+    assert not found.controllers
+    assert "refuses +memory" in found.lacking["memory"].why
+
+
+def test_a_slice_has_its_controllers_in_a_home_that_another_process_has_just_made(
+    host: Hierarchy, enabling: Enabling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(path=f"{host.mount}/ours", hierarchy=host, ours=True)
+    home.prepare()
+    again(home.path)
+    monkeypatch.setattr(Slice, "create", lambda *_: SimpleNamespace())
+    home.create("bot.0123456789abcdef", {})
+    assert enabling.has(home.path)
