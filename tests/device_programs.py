@@ -8,6 +8,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from tests.host.engine import until
+
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 _LOAD, _ATTACH, _DETACH, _NEXT_ID, _BY_ID, _INFO, _QUERY = 5, 8, 9, 11, 13, 15, 16
 _DEVICE_PROGRAM, _ON_DEVICES = 15, 6
@@ -51,6 +53,20 @@ def of_ours(kind: int = _DEVICE_PROGRAM) -> set[int]:
             if _kind_and_name(number) == (kind, b"swarmcg"):
                 found.add(number)
     return found
+
+
+def loaded() -> set[int]:
+    """The ids of all programs of ours, for devices and for packets, of this and of every other test."""
+    return of_ours() | of_ours(ON_PACKETS)
+
+
+def until_gone_since(before: set[int]) -> None:
+    """Waits until none is left of what was loaded up to now; what another test loads from now on is its own.
+
+    The kernel lets programs of a removed cgroup go a moment later, in a worker of its own.
+    """
+    made = loaded() - before
+    until(lambda: made.isdisjoint(loaded()))
 
 
 def _kind_and_name(number: int) -> tuple[int, bytes] | None:

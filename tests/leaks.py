@@ -98,7 +98,8 @@ KTHREADD: Final = 2
 
 def read_stat(pid: int) -> list[str]:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        # In bytes: a process may give itself a name in no encoding, also one of a test that runs beside this one.
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].decode().split()
     except OSError:
         return []
 

@@ -99,10 +99,9 @@ def nodes(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_program_stays() -> Iterator[None]:
-    before = device_programs.of_ours()
+    before = device_programs.loaded()
     yield
-    # The kernel lets programs of a removed cgroup go a moment later, in a worker of its own.
-    until(lambda: device_programs.of_ours() <= before)
+    device_programs.until_gone_since(before)
 
 
 def allow(kind: Any, major: int | None, minor: int | None, access: str = "rwm") -> Device:

@@ -548,10 +548,6 @@ def test_who_holds_the_lock_for_packet_rules_holds_up_no_other_bot(
         driver.supervisor.close()
 
 
-def programs() -> set[int]:
-    return device_programs.of_ours() | device_programs.of_ours(device_programs.ON_PACKETS)
-
-
 @pytest.mark.hostile
 def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
     home: Path, tmp_path: Path, cable: Lan
@@ -562,19 +558,19 @@ def test_many_starts_and_kills_leave_nothing_also_when_the_supervisor_is_killed(
         "bandwidth": Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE),
         "resources": LinuxResources(devices=()),
     }
-    before = programs()
+    before = device_programs.loaded()
     for _ in range(CRASHES):
         with Engine(home, tmp_path) as engine:
             for _ in range(ROUNDS // CRASHES - 1):
                 engine.start("sleep", "1000", **limits).terminate_or_kill(0)
             assert tables() == []
-            until(lambda: programs() <= before)
-            engine.start("sleep", "1000", **limits)
+            device_programs.until_gone_since(before)
+            bot = engine.start("sleep", "1000", **limits)
             assert (len(tables()), roots()) == (1, ["htb 5357:"])
-            assert len(programs() - before) == 2
+            assert [len(device_programs.attached(bot.slice)), len(policers(bot.slice))] == [1, 1]
             engine.supervisor.kill()
         until(lambda: not slices(home))
-        until(lambda: programs() <= before)
+        device_programs.until_gone_since(before)
     assert len(reports(tmp_path / "reports.jsonl")) == ROUNDS
 
 
