@@ -261,11 +261,16 @@ def engine(home: Path, tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
-def test_a_bot_s_limits_change_and_bite_and_are_in_its_report(engine: Engine) -> None:
-    bot = engine.sh("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05 || exit 3; done")
+def test_a_bot_s_limits_change_and_bite_and_are_in_its_report(engine: Engine, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    bot = engine.sh(f"sleep 0 || exit 4; echo ready; read _ <{gate}; sleep 0 || exit 3")
     bot.update(resources({"pids": {"limit": 100}, "memory": {"limit": 64 * MB}}))
     bot.update(resources({"pids": {"limit": 1}, "unified": {"memory.high": str(32 * MB)}}))
-    report = bot.wait(SOON_S)  # the shell cannot fork any more
+    opened = os.open(gate, os.O_RDWR)
+    os.write(opened, b"\n")  # only now, as the update is through: it ends when it forks
+    report = bot.wait(SOON_S)
+    os.close(opened)
     assert report.reason == "exited"
     assert report.exit_code != 0
     assert report.limits == {"pids.max": "1", "memory.max": str(64 * MB), "memory.high": str(32 * MB)}
