@@ -86,6 +86,9 @@ class Starter:
     def start(self, config: Config, *, detach: bool = False) -> StartedBot:
         """Downloads the bot's code and starts it. Returns when its program runs.
 
+        What this host would refuse the start for, limits that it cannot put in force for one, is refused before
+        anything is downloaded.
+
         With ``detach`` the bot outlives this process and this starter's end; it needs the bots unit (HomeError).
 
         Raises ConfigError (URL, work directory, python, resources of a wrong type), BotCodeError (download),
@@ -99,7 +102,9 @@ class Starter:
         work = workplace.checked(config)
         env = bot_environment(config)
         python = _python(os.fspath(config.python_version), env)
+        launch = self._launch(config, resources, work, detach=detach)
         with contextlib.ExitStack() as undo:
+            undo.enter_context(self._engine.admitted(launch))  # before a download that would be in vain
             # The log is the claim to the directory, so it comes before anything is done there.
             log = undo.enter_context(workplace.log(f"{work}.log"))
             workplace.check_unlocked(work)
@@ -108,7 +113,6 @@ class Starter:
             null = undo.enter_context(open(os.devnull, "rb")).fileno()
             _remove_stale(f"{work}.drain")
             argv = [python, program, "start_bot"]
-            launch = self._launch(config, resources, work, detach=detach)
             return self._engine.start(launch, argv, env, cwd=work, stdio=(null, log, log))
 
     def _launch(self, config: Config, resources: LinuxResources | None, work: str, *, detach: bool) -> Launch:

@@ -67,6 +67,32 @@ def test_a_bot_ends_as_its_operator_asks(
     assert swarmcg.slices() == []
 
 
+def test_limits_that_are_refused_are_refused_before_anything_is_downloaded(
+    server: SwarmingServer, words: list[str], home: Path, tmp_path: Path
+) -> None:
+    swarmcg = Command(home / "made", tmp_path)
+    done = swarmcg("bot", "--memory-swappiness", "10", *words)  # no cgroup v2 has it
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("swarmcg: memory.swappiness cannot be enforced on this host")
+    assert server.requests == []
+    work = Path(words[3])
+    assert sorted(work.parent.iterdir()) == [work]  # not even a log
+    assert list(work.iterdir()) == []
+    assert not (tmp_path / "cache").exists()
+    assert not swarmcg.home.exists()
+
+
+def test_a_home_made_for_a_bot_whose_download_fails_is_removed(
+    server: SwarmingServer, words: list[str], home: Path, tmp_path: Path
+) -> None:
+    server.forbid("bot-1")
+    swarmcg = Command(home / "made", tmp_path)
+    done = swarmcg("bot", *words)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "bot_code" in done.stderr
+    assert not swarmcg.home.exists()
+
+
 def test_an_unreachable_server_is_one_error(swarmcg: Command, tmp_path: Path) -> None:
     done = swarmcg("bot", "--swarming-url", "ftp://127.0.0.1", "--work-dir", str(tmp_path), "bot-1")
     assert done.returncode == 125

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from swarmcg.bot import Row
@@ -51,6 +51,15 @@ class Engine:
                 remedy="Run it in the foreground.",
             )
 
+    @contextlib.contextmanager
+    def admitted(self, launch: Launch) -> Iterator[None]:
+        """For what has to be done between the decision that a launch is possible here and its :meth:`start`.
+
+        Raises UnenforceableError, ResourcesError, ConfigError or StateError.
+        """
+        _checked(launch)
+        yield
+
     def start(
         self,
         launch: Launch,
@@ -64,10 +73,7 @@ class Engine:
 
         Raises UnenforceableError, ResourcesError, ConfigError, StateError or StartError; nothing is left then.
         """
-        rows = _allowed(launch)
-        _check_drain(launch)
-        journal = Journal(places().reports)
-        journal.check()
+        rows, journal = _checked(launch)
 
         def begin() -> TreeBot:
             with self._lock:
@@ -117,6 +123,15 @@ def _undisturbed(work: Callable[[], TreeBot]) -> TreeBot:
     if isinstance(made, BaseException):
         raise made
     return made
+
+
+def _checked(launch: Launch) -> tuple[tuple[Row, ...], Journal]:
+    """What will be reported as not enforced, and where. Raises what forbids a start before it is made."""
+    rows = _allowed(launch)
+    _check_drain(launch)
+    journal = Journal(places().reports)
+    journal.check()
+    return rows, journal
 
 
 def _allowed(launch: Launch) -> tuple[Row, ...]:

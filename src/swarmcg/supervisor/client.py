@@ -89,6 +89,23 @@ class Connections:
         if hasattr(self, "_control"):
             self.close(timeout=5)
 
+    def check(self, launch: Launch) -> None:
+        """Asks whether a start of this launch would be refused by what it asks for, after :meth:`reserve`.
+
+        Raises the SwarmcgError that :meth:`start` would raise for that. Nothing is made but the home.
+        """
+        try:
+            wire = self._attach(launch.bot_id)
+            try:
+                with _owner_lost(launch.bot_id):
+                    wire.send({"do": "check", "launch": msgspec.to_builtins(launch)})
+                _outcome(wire, launch.bot_id)
+            finally:
+                wire.close()
+        finally:
+            with self._lock:
+                self._starting -= 1
+
     def start(
         self,
         launch: Launch,

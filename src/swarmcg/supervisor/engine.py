@@ -1,8 +1,9 @@
 """Linux's engine behind a Starter: the bots unit where that runs, else one supervisor process at a time."""
 
+import contextlib
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from swarmcg.cgroup.find import find_home, needs_scope
@@ -37,6 +38,20 @@ class Engine:
             raise ConfigError("The starter is closed", cause="its bots were ended", remedy="Make a new one.")
         if detach and (self._home is not None or find_unit() is None):
             raise no_unit()
+
+    @contextlib.contextmanager
+    def admitted(self, launch: Launch) -> Iterator[None]:
+        """For what has to be done between the decision that a launch is possible here and its :meth:`start`.
+
+        Raises HomeError, and what :meth:`Connections.check` raises. When what is done fails, no process stays for it.
+        """
+        connection = self._connected(detach=launch.detach)
+        try:
+            connection.check(launch)
+            yield
+        except BaseException:
+            self._release(connection)
+            raise
 
     def start(
         self,

@@ -87,7 +87,12 @@ class Channel:
                 os.close(fd)
 
     def _handle(self, message: dict[str, Any], fds: list[int]) -> None:
-        if message["do"] == "start":
+        if message["do"] == "check":
+            launch = msgspec.convert(message["launch"], Launch)
+            self._admit(launch)
+            self._supervisor.check(launch)
+            self._send({"event": "possible"})
+        elif message["do"] == "start":
             launch = msgspec.convert(message["launch"], Launch)
             self._admit(launch)
             stdio = (fds[0], fds[1], fds[2])

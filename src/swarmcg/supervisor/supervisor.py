@@ -153,8 +153,7 @@ class Supervisor:
         """
         if not order.argv:
             raise ConfigError("The command is empty", remedy="Name a program to run.")
-        self.journal.check()
-        made = self.plan(launch)
+        made = self.check(launch)
         bot = self._make(launch, made, listener)
         try:
             order.procs = bot.slice.procs()
@@ -167,6 +166,14 @@ class Supervisor:
                 self._discard(bot)
             raise
         return bot
+
+    def check(self, launch: Launch) -> Plan:
+        """What can be known of a start before it is made: its reports can be kept, and this is its plan.
+
+        Raises StateError, and what :meth:`plan` raises.
+        """
+        self.journal.check()
+        return self.plan(launch)
 
     def plan(self, launch: Launch) -> Plan:
         """What the launch's resources mean on this host. Raises ResourcesError, or UnenforceableError by its
@@ -494,7 +501,8 @@ class Supervisor:
 
     def _tidy(self) -> None:
         self._tidy_at = None
-        if self._untidied and self.home.ours:
+        prepared = self._abilities is not None  # for a start that may have been refused
+        if (self._untidied or prepared) and self.home.ours:
             self.home.settle()
         for key in self._untidied:
             self._keeper.forget(key)

@@ -235,6 +235,15 @@ def test_run_refuses_limits_when_told_to() -> None:
 
 
 @pytest.mark.usefixtures("state")
+def test_bot_refuses_limits_before_it_downloads_anything(server: SwarmingServer, short: str) -> None:
+    flags = ["--swarming-url", server.url, "--work-dir", short, "--on-unenforceable=refuse", "-m", "64m"]
+    done = command("darwin", "bot", *flags, "bot-1")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("swarmcg: memory.limit cannot be enforced on this host")
+    assert server.requests == []
+
+
+@pytest.mark.usefixtures("state")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_run_ends_the_command_by_the_ladder(number: signal.Signals) -> None:
     script = "trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.02; done"
