@@ -229,7 +229,10 @@ def _top(mount: str, seen: Hierarchy) -> Home:
             path=seen.own or mount,
             errno=errno.EACCES,
             cause="only root may make cgroups at the top of the hierarchy",
-            remedy="Run it as root, or where systemd's user manager runs.",
+            remedy="Run it as root, or where systemd's user manager runs."
+            if seen.mode == "unified"
+            else f"Boot with {seen.pure()} on the kernel command line, and have systemd's user manager run. Beside "
+            "cgroup v1, root alone can start bots, without limits of memory, cpu, disks and tasks.",
         )
     if os.path.exists(f"{mount}/cgroup.type"):
         return _namespace_root(mount, seen)

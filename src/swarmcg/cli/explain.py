@@ -68,11 +68,16 @@ def _abilities(home: str | None, *, packets: bool) -> Abilities:
     if sys.platform != "linux":
         return _none("this is no Linux host", "Run it on a Linux host with cgroup v2.")
     from swarmcg.cgroup.find import find_home  # noqa: PLC0415  Linux only
+    from swarmcg.cgroup.hierarchy import CONTROLLERS, look  # noqa: PLC0415  the same
 
+    seen = look()
     try:
-        found = find_home(home, starts=False).abilities()
+        found = find_home(home, starts=False, hierarchy=lambda: seen).abilities()
     except HomeError as e:
-        return _none(f"{e.headline[:1].lower()}{e.headline[1:]}: {e.reason}", e.remedy or "")
+        nothing = _none(f"{e.headline[:1].lower()}{e.headline[1:]}: {e.reason}", e.remedy or "")
+        # Beside version 1 no controller is to be had in any home, whatever would bring one.
+        held = {name: seen.lack(name) for name in CONTROLLERS} if seen.v1 else {}
+        return msgspec.structs.replace(nothing, lacking={**nothing.lacking, **held})
     if not packets:
         return found
     from swarmcg.cgroup.network import probe  # noqa: PLC0415  Linux only

@@ -114,6 +114,18 @@ def test_a_user_without_a_delegated_cgroup(host: Hierarchy, monkeypatch: pytest.
     assert "user manager" in (refusal(like(host, own=None)).remedy or "")
 
 
+@pytest.mark.parametrize("systemd", [False, True])
+def test_a_user_of_a_hybrid_host_is_not_sent_to_root_for_limits(
+    host: Hierarchy, monkeypatch: pytest.MonkeyPatch, systemd: bool
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    seen = like(host, v1=frozenset({"memory"}), systemd=systemd)
+    remedy = refusal(seen).remedy or ""
+    assert remedy.startswith(f"Boot with {seen.pure()} on the kernel command line")
+    assert "user manager" in remedy
+    assert "without limits" in remedy
+
+
 @pytest.mark.parametrize("v1", [frozenset({"memory"}), frozenset()])
 def test_no_version_2(host: Hierarchy, v1: frozenset[str]) -> None:
     assert "version 2" in refusal(like(host, mount=None, own=None, v1=v1)).what

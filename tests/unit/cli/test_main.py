@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from swarmcg import __version__
+from swarmcg.cgroup import hierarchy
+from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cli.main import VERBS, main
 
 SWARMCG = str(Path(sys.executable).with_name("swarmcg"))
@@ -146,6 +148,24 @@ def test_explain_without_a_place_for_slices_tells_why_nothing_is_enforceable() -
     rows = json.loads(done.stdout)
     assert [row["enforceable"] for row in rows] == [False] * 3
     assert all(row["why"] and row["remedy"] for row in rows)
+
+
+def test_explain_tells_a_user_of_a_hybrid_host_what_root_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To be root brings devices there, and no controller that version 1 holds."""
+    seen = Hierarchy(
+        mount=str(tmp_path), writable=True, own=None, v1=frozenset({"memory", "pids"}), systemd=True
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(hierarchy, "look", lambda: seen)
+    assert main(["explain", "--json", "-m", "1g", "--pids-limit", "5", "--device", "/dev/null"]) == 0
+    rows = {row["field"]: row for row in json.loads(capsys.readouterr().out)}
+    for field, controller in (("memory.limit", "memory"), ("pids.limit", "pids")):
+        lack = seen.lack(controller)
+        assert (rows[field]["why"], rows[field]["remedy"]) == (lack.why, lack.remedy)
+    device = next(row for field, row in rows.items() if field.startswith("devices"))
+    assert device["why"].startswith("no cgroup is delegated to this user")
 
 
 def test_explain_in_plain_text() -> None:
