@@ -82,15 +82,20 @@ def test_reports_that_cannot_be_kept_forbid_the_start(swarmcg: Command, tmp_path
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_report_for_which_there_is_no_room_is_told_once(swarmcg: Command) -> None:
-    done = swarmcg("run", "--report", "/dev/full", "--", "true")
+@pytest.mark.parametrize(
+    ("script", "how"), [("exit 3", "with exit code 3"), ("kill -9 $$", "by signal 9")], ids=["exit", "signal"]
+)
+def test_a_report_for_which_there_is_no_room_is_told_once(swarmcg: Command, script: str, how: str) -> None:
+    """Our exit status does not tell how the command ended, so the error does."""
+    done = swarmcg("run", "--report", "/dev/full", "--", "sh", "-c", script)
     what, why, _ = done.stderr.splitlines()
     assert done.returncode == 125
     assert (what, why) == (
-        "swarmcg: The report could not be written (/dev/full)",
+        f"swarmcg: The command ended {how}, but the report could not be written (/dev/full)",
         "ENOSPC: No space left on device",
     )
-    assert [report.exit_code for report in swarmcg.reports()] == [0]
+    (report,) = swarmcg.reports()
+    assert how in {f"with exit code {report.exit_code}", f"by signal {report.signal}"}
 
 
 def test_limits_that_cannot_be_enforced_forbid_the_start_or_are_reported(

@@ -8,6 +8,7 @@ from typing import Final
 
 from swarmcg.bot import ExitReport
 from swarmcg.cgroup.find import find_home
+from swarmcg.cli.outcome import trouble_after
 from swarmcg.cli.signalfd import Arrival, Signals
 from swarmcg.cli.terminal import JobControl
 from swarmcg.errors import StartError, StuckError, SwarmcgError
@@ -64,8 +65,8 @@ class Foreground:
         if self._report is None:
             assert self._error is not None  # noqa: S101  a bot is given up only after it was called stuck
             raise self._error
-        if self._error is not None:
-            raise self._error
+        if isinstance(self._error, SwarmcgError):
+            raise trouble_after(self._report, self._error)
         return self._report
 
     def _heed(self, signals: Signals, bot: Incarnation) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from swarmcg.bot import ExitReport
+from swarmcg.errors import SwarmcgError, from_dict
 
-__all__ = ["OUR_FAILURE", "lines", "status", "want_of_memory"]
+__all__ = ["OUR_FAILURE", "lines", "status", "trouble_after", "want_of_memory"]
 
 OUR_FAILURE: Final = 125
 """As docker has it, and env(1)."""
@@ -17,6 +18,16 @@ def status(report: ExitReport) -> int:
     if report.exit_code is not None:
         return report.exit_code
     return OUR_FAILURE if report.signal is None else 128 + report.signal
+
+
+def trouble_after(report: ExitReport, trouble: SwarmcgError) -> SwarmcgError:
+    """What went wrong after the command's end, and how that was: our exit status will be that of our failure."""
+    if report.exit_code is not None:
+        how = f" with exit code {report.exit_code}"
+    else:
+        how = "" if report.signal is None else f" by signal {report.signal}"
+    what = f"The command ended{how}, but {trouble.what[:1].lower()}{trouble.what[1:]}"
+    return from_dict({**trouble.to_dict(), "what": what})
 
 
 def want_of_memory(report: ExitReport) -> str | None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from swarmcg.bot import Config, ExitReport, Row, StartedBot
 from swarmcg.cli.orders import DRAIN, ENDING, Orders
+from swarmcg.cli.outcome import trouble_after
 from swarmcg.elsewhere import limits
 from swarmcg.elsewhere.engine import Engine
 from swarmcg.errors import WaitTimeout
@@ -66,7 +67,7 @@ def run_command(
     finally:
         engine.close()
     if bot.trouble is not None:
-        raise bot.trouble
+        raise trouble_after(report, bot.trouble)
     return report
 
 

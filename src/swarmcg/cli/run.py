@@ -39,7 +39,7 @@ With --detach it has a session of its own and no input; what it says goes to the
 was started is printed, and 'swarmcg clean --yes --detached ID' ends it.
 
 exit status: the command's own, 128+n after signal n, 125 when swarmcg fails, 126 when the command cannot be executed,
-127 when it is not found.
+127 when it is not found. When swarmcg fails only after the command's end, the error says how that was.
 
 examples:
   swarmcg run -m 512m --cpus 1.5 -- make -j8

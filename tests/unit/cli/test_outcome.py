@@ -5,6 +5,7 @@ import pytest
 from swarmcg.bot import Cpu, ExitReport, Leftovers, Row
 from swarmcg.cli import outcome
 from swarmcg.cli.tables import columns, printable, table
+from swarmcg.errors import StateError
 
 
 def report(**facts: object) -> ExitReport:
@@ -17,6 +18,20 @@ def report(**facts: object) -> ExitReport:
 )
 def test_the_exit_status_is_a_shells(facts: dict[str, object], status: int) -> None:
     assert outcome.status(report(**facts)) == status
+
+
+@pytest.mark.parametrize(
+    ("facts", "how"),
+    [({"exit_code": 7}, "ended with exit code 7, "), ({"signal": 9}, "ended by signal 9, "), ({}, "ended, ")],
+)
+def test_trouble_after_the_end_tells_how_that_was(facts: dict[str, object], how: str) -> None:
+    trouble = StateError(
+        "The report could not be kept", path="/r", errno=28, cause="full", remedy="Free space."
+    )
+    told = outcome.trouble_after(report(**facts), trouble)
+    assert type(told) is StateError
+    assert str(told).splitlines()[0] == f"The command {how}but the report could not be kept (/r)"
+    assert str(told).splitlines()[1:] == str(trouble).splitlines()[1:]
 
 
 def test_a_report_shows_what_is_known_only() -> None:

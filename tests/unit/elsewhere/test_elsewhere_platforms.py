@@ -235,6 +235,13 @@ def test_run_refuses_limits_when_told_to() -> None:
 
 
 @pytest.mark.usefixtures("state")
+def test_run_tells_how_its_command_ended_when_the_report_cannot_be_written() -> None:
+    done = command("darwin", "run", "--report", "/dev/full", "--", "sh", "-c", "exit 3")
+    assert done.returncode == 125
+    assert "swarmcg: The command ended with exit code 3, but the report could not be written" in done.stderr
+
+
+@pytest.mark.usefixtures("state")
 def test_bot_refuses_limits_before_it_downloads_anything(server: SwarmingServer, short: str) -> None:
     flags = ["--swarming-url", server.url, "--work-dir", short, "--on-unenforceable=refuse", "-m", "64m"]
     done = command("darwin", "bot", *flags, "bot-1")
