@@ -36,12 +36,12 @@ def rate(flag: str, text: str) -> int:
 
 def memory(flag: str, text: str) -> int:
     """Bytes, likewise, or a percentage of the host's memory."""
-    return _read(flag, text, lambda text: sizes.memory(text, host_memory))
+    return _read(flag, text, _memory)
 
 
 def memory_or_unlimited(flag: str, text: str) -> int:
     """The same, and -1 for no limit, which people write ``-1`` or ``max``."""
-    return -1 if text in sizes.UNLIMITED else memory(flag, text)
+    return _read(flag, text, lambda text: sizes.or_unlimited(text, _memory))
 
 
 def host_memory() -> int:
@@ -58,7 +58,7 @@ def whole(flag: str, text: str) -> int:
 
 def whole_or_unlimited(flag: str, text: str) -> int:
     """The same, and -1 for ``max``."""
-    return -1 if text == "max" else whole(flag, text)
+    return _read(flag, text, lambda text: sizes.or_unlimited(text, sizes.whole))
 
 
 def microseconds(flag: str, text: str) -> int:
@@ -68,9 +68,8 @@ def microseconds(flag: str, text: str) -> int:
 
 def quota(flag: str, text: str) -> int:
     """The same, and -1 for no limit; OCI takes every negative quota for that."""
-    return (
-        whole_or_unlimited(flag, text) if text == "max" or text.startswith("-") else microseconds(flag, text)
-    )
+    read = sizes.whole if text.startswith("-") else sizes.microseconds
+    return _read(flag, text, lambda text: sizes.or_unlimited(text, read))
 
 
 def cpus(flag: str, text: str, period: int) -> int:
@@ -92,6 +91,10 @@ def grace(flag: str, text: str) -> float:
         return check_grace(float(Decimal(found[1]) * _SECONDS[found[2] or "s"]))
     except ConfigError as e:
         raise _wrong(flag, text, e.cause or "", "Give a time in this range.") from None
+
+
+def _memory(text: str) -> int:
+    return sizes.memory(text, host_memory)
 
 
 def _read(flag: str, text: str, read: Callable[[str], T]) -> T:

@@ -8,18 +8,18 @@ from typing import Final
 
 __all__ = [
     "MOST_DIGITS",
-    "UNLIMITED",
     "UnreadableError",
     "cpus",
     "memory",
     "microseconds",
     "number",
+    "or_unlimited",
     "rate",
     "size",
     "whole",
 ]
 
-UNLIMITED: Final = frozenset({"-1", "max"})
+_UNLIMITED: Final = frozenset({"-1", "max"})
 """How people write that there is no limit."""
 
 MOST_DIGITS: Final = 40
@@ -43,6 +43,16 @@ class UnreadableError(ValueError):
         super().__init__(cause)
         self.cause: Final = cause
         self.remedy: Final = remedy
+
+
+def or_unlimited(text: str, read: Callable[[str], int]) -> int:
+    """What ``read`` makes of the text, and -1 for no limit; the error of another text says how to write that."""
+    if text in _UNLIMITED:
+        return -1
+    try:
+        return read(text)
+    except UnreadableError as e:
+        raise UnreadableError(e.cause, f"{e.remedy} -1 or max: without limit.") from None
 
 
 def size(text: str) -> int:
@@ -83,7 +93,7 @@ def memory(text: str, total: Callable[[], int]) -> int:
     if not 0 < share <= _WHOLE_SHARE:
         raise UnreadableError(
             "it is not more than 0% and at most 100% of the host's memory",
-            "Give a percentage in between, as in 25%, or a size, as in 512m; max is no limit.",
+            "Give a percentage in between, as in 25%, or a size, as in 512m.",
         )
     return int(share * total() / _WHOLE_SHARE)
 
@@ -114,8 +124,10 @@ def microseconds(text: str) -> int:
 
 def cpus(text: str, period: int) -> int:
     """A number of processors as the quota for one period, both in microseconds; 0 is 0, no limit -1."""
-    if text in UNLIMITED:
-        return -1
+    return or_unlimited(text, lambda text: _quota(text, period))
+
+
+def _quota(text: str, period: int) -> int:
     if text.endswith("%"):
         why = "a percentage could be one of a processor or of the whole host"
         raise UnreadableError(why, "Give a number of processors, as in 0.5.")

@@ -51,10 +51,11 @@ def _readers(total: Callable[[], int]) -> dict[str, _Reader]:
     """How text is read at which path; ``[]`` stands for every entry of a list."""
 
     def memory(text: str) -> int:
-        return -1 if text in sizes.UNLIMITED else sizes.memory(text, total)
+        return sizes.memory(text, total)
 
     sizes_of_memory = dict.fromkeys(
-        ("memory.limit", "memory.reservation", "memory.swap", "memory.kernel", "memory.kernelTCP"), memory
+        ("memory.limit", "memory.reservation", "memory.swap", "memory.kernel", "memory.kernelTCP"),
+        lambda text: sizes.or_unlimited(text, memory),
     )
     rates = dict.fromkeys(
         ("blockIO.throttleReadBpsDevice.[].rate", "blockIO.throttleWriteBpsDevice.[].rate"), sizes.rate
@@ -66,16 +67,16 @@ def _readers(total: Callable[[], int]) -> dict[str, _Reader]:
         **times,
         "cpu.quota": _quota,
         "pids.limit": _count,
-        "hugepageLimits.[].limit": lambda text: sizes.memory(text, total),
+        "hugepageLimits.[].limit": memory,
     }
 
 
 def _quota(text: str) -> int:
-    return -1 if text in sizes.UNLIMITED else sizes.microseconds(text)
+    return sizes.or_unlimited(text, sizes.microseconds)
 
 
 def _count(text: str) -> int:
-    return -1 if text in sizes.UNLIMITED else sizes.whole(text)
+    return sizes.or_unlimited(text, sizes.whole)
 
 
 def _replace(part: Any, rest: list[str], path: str, read: _Reader) -> None:

@@ -1,11 +1,15 @@
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, strategies as st
 
 from swarmcg.cli import sizes
 from swarmcg.cli.parser import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -88,6 +92,28 @@ def test_only_where_it_is_allowed_minus_one_or_max_is_no_limit() -> None:
             sizes.memory("--memory-reservation", text)
     with pytest.raises(UsageError):
         sizes.memory_or_unlimited("--memory-swap", "-2")
+
+
+@pytest.mark.parametrize("text", ["-5", "x", "101%"])
+def test_only_where_it_is_allowed_the_cure_names_how_to_write_no_limit(text: str) -> None:
+    readers: tuple[tuple[Callable[[str, str], int], bool], ...] = (
+        (sizes.memory_or_unlimited, True),
+        (sizes.memory, False),
+        (sizes.rate, False),
+        (lambda flag, text: sizes.whole_or_unlimited(flag, f"{text}!"), True),
+        (sizes.whole, False),
+        (lambda flag, text: sizes.quota(flag, f"{text}ms!"), True),
+        (sizes.microseconds, False),
+        (lambda flag, text: sizes.cpus(flag, text, 100_000), True),
+    )
+    for read, allowed in readers:
+        if read is sizes.whole and text == "-5":
+            continue  # it is one
+        with pytest.raises(UsageError) as caught:
+            read("--flag", text)
+        remedy = caught.value.remedy or ""
+        assert remedy.endswith(" -1 or max: without limit.") is allowed
+        assert ("max" in remedy) is allowed
 
 
 @pytest.mark.parametrize(
