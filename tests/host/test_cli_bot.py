@@ -74,6 +74,9 @@ def test_limits_that_are_refused_are_refused_before_anything_is_downloaded(
     done = swarmcg("bot", "--memory-swappiness", "10", *words)  # no cgroup v2 has it
     assert (done.returncode, done.stdout) == (125, "")
     assert done.stderr.startswith("swarmcg: memory.swappiness cannot be enforced on this host")
+    nonsense = swarmcg("bot", "--pids-limit", "99999999", *words)
+    assert nonsense.returncode == 2
+    assert nonsense.stderr.startswith("swarmcg: --pids-limit cannot be used (value '99999999')")
     assert server.requests == []
     work = Path(words[3])
     assert sorted(work.parent.iterdir()) == [work]  # not even a log

@@ -67,6 +67,17 @@ def test_what_cannot_be_run_is_one_error(swarmcg: Command, words: list[str], sta
     assert swarmcg.slices() == []
 
 
+def test_a_value_that_only_the_plan_refuses_is_told_of_its_flag(swarmcg: Command, tmp_path: Path) -> None:
+    done = swarmcg("run", "--pids-limit", "99999999", "--", "touch", f"{tmp_path}/ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("swarmcg: --pids-limit cannot be used (value '99999999')")
+    file = tmp_path / "resources.json"
+    file.write_text('{"pids": {"limit": 99999999}}')
+    done = swarmcg("run", "--resources", str(file), "--", "touch", f"{tmp_path}/ran")
+    assert done.stderr.startswith("swarmcg: pids.limit makes no sense (value 99999999)")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_home_that_is_no_cgroup_is_refused(swarmcg: Command, tmp_path: Path) -> None:
     done = swarmcg("run", "--home", str(tmp_path), "true")
     assert done.returncode == 125

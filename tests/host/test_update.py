@@ -97,6 +97,16 @@ def test_what_changes_nothing_says_so(engine: Engine, swarmcg: Command) -> None:
     assert (done.returncode, done.stdout) == (0, "Nothing is asked for: nothing would change.\n")
 
 
+@pytest.mark.parametrize("verb", [("set", "b"), ("explain", "--against", "b")])
+def test_a_value_that_only_the_plan_refuses_is_told_of_its_flag(
+    engine: Engine, swarmcg: Command, verb: tuple[str, ...]
+) -> None:
+    engine.start("sleep", "1000", bot_id="b")
+    done = swarmcg(*verb, "--pids-limit", "99999999")
+    assert done.returncode == 2
+    assert done.stderr.startswith("swarmcg: --pids-limit cannot be used (value '99999999')")
+
+
 def test_what_is_not_in_force_is_said_by_the_command(engine: Engine, swarmcg: Command) -> None:
     engine.start("sleep", "1000", bot_id="b")
     done = swarmcg("set", "b", "--oom-kill-disable", "--on-unenforceable=report")

@@ -54,12 +54,12 @@ def main(words: Sequence[str]) -> int:
     if asked.detach:
         detached.check_detach(asked.home)
         with starter:
-            with said("swarmcg.bot_code", logging.INFO):
+            with said("swarmcg.bot_code", logging.INFO), flags.told_by_flag(asked, config.lenient):
                 bot = starter.start(config, detach=True)
             detached.tell(bot)
         return 0
     with starter:
-        with said("swarmcg.bot_code", logging.INFO):
+        with said("swarmcg.bot_code", logging.INFO), flags.told_by_flag(asked, config.lenient):
             bot = starter.start(config)
         watch = Watch(bot, config.grace_interval)
         say(_started(bot))

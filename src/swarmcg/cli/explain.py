@@ -44,7 +44,8 @@ def main(words: Sequence[str]) -> int:
     wanted, lenient = flags.resources(asked, options.base_resources(asked))
     bandwidth = network.bandwidth(asked)
     abilities = _abilities(asked.home, packets=limits_packets(wanted, bandwidth))
-    made = plan(wanted, abilities, lenient=lenient, bandwidth=bandwidth)
+    with flags.told_by_flag(asked, lenient):
+        made = plan(wanted, abilities, lenient=lenient, bandwidth=bandwidth)
     if asked.json:
         _print_json(made.rows)
     else:
@@ -118,7 +119,8 @@ def _compare(asked: argparse.Namespace) -> None:
     from swarmcg.supervisor.unit import inhabited  # noqa: PLC0415  the same
 
     wanted = flags.changes(asked, options.base_resources(asked))
-    made, now = preview(find(inhabited(asked.home), asked.against).path, wanted)
+    with flags.told_by_flag(asked):
+        made, now = preview(find(inhabited(asked.home), asked.against).path, wanted)
     differences = [_difference(row, now) for row in made.rows]
     if asked.json:
         _print_json(differences)

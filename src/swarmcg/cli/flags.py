@@ -5,7 +5,8 @@ Docker's command line is the model: where OCI and docker differ, the flag means 
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,7 @@ from swarmcg.errors import ResourcesError
 from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Network, Pids
 from swarmcg.resources.toml import PERIOD
 
-__all__ = ["add_limits", "changes", "resources"]
+__all__ = ["add_limits", "changes", "resources", "told_by_flag"]
 
 _Reader = Callable[[str, str], Any]
 
@@ -113,7 +114,9 @@ def add_limits(parser: Parser) -> None:
         "limits",
         "They mean what they mean in 'docker run', where it has them. DEV is a path; of a disk also MAJ:MIN.",
     )
-    group.add_argument("--cpus", metavar="N", help="processors to use, as in 1.5; max: without limit")
+    group.add_argument(
+        "--cpus", dest="--cpus", metavar="N", help="processors to use, as in 1.5; max: without limit"
+    )
     for name, flag in _SCALARS.items():
         names = ("-m", name) if name == "--memory" else (name,)
         group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
@@ -141,7 +144,7 @@ def resources(asked: argparse.Namespace, base: LinuxResources) -> tuple[LinuxRes
     """
     parts = _parts(asked)
     lenient = _add_swap(parts, vars(asked), base)
-    return _made(parts, asked, base), lenient
+    return _made(parts, asked, base, lenient), lenient
 
 
 def changes(asked: argparse.Namespace, base: LinuxResources) -> LinuxResources:
@@ -168,7 +171,12 @@ def _parts(asked: argparse.Namespace) -> "_Parts":
     return parts
 
 
-def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> LinuxResources:
+def _made(
+    parts: "_Parts",
+    asked: argparse.Namespace,
+    base: LinuxResources,
+    lenient: frozenset[str] = frozenset(),
+) -> LinuxResources:
     given = vars(asked)
     made: dict[str, Any] = {
         name: msgspec.structs.replace(getattr(base, name) or _PARTS[name](), **fields)
@@ -180,24 +188,48 @@ def _made(parts: "_Parts", asked: argparse.Namespace, base: LinuxResources) -> L
     if rules:
         made["devices"] = rules
     asked_for = msgspec.structs.replace(base, **made)
-    try:
+    with told_by_flag(asked, lenient):
         return asked_for.checked()
+
+
+@contextlib.contextmanager
+def told_by_flag(asked: argparse.Namespace, lenient: frozenset[str] = frozenset()) -> Iterator[None]:
+    """Errors of fields that flags said are told of these flags, also what only the plan for a host finds.
+
+    ``lenient`` is what :func:`resources` gave. Raises UsageError in place of ResourcesError; the rest is as it was.
+    """
+    try:
+        yield
     except ResourcesError as e:
-        raise _of_flag(e, given) or e from None
+        raise _of_flag(e, vars(asked), lenient) or e from None
 
 
-def _of_flag(error: ResourcesError, given: Mapping[str, Any]) -> UsageError | None:
+def _of_flag(error: ResourcesError, given: Mapping[str, Any], lenient: frozenset[str]) -> UsageError | None:
     """The error in the words of the flag that said the field; None when it was another's."""
-    for name, flag in {**_SCALARS, **_LISTS}.items():
-        field = f"{_encoded(LinuxResources, flag.part)}.{_encoded(_PARTS[flag.part], flag.field)}"
-        if given[name] and (error.path or "").partition("[")[0] == field:
+    path, _, rest = (error.path or "").partition("[")
+    entry = rest.partition("]")[0]
+    for name, field in _fields(lenient):
+        text = given[name]
+        if text and field == path:
+            if name in _LISTS and entry:
+                text = text[int(entry)]
             return UsageError(
                 f"{name} cannot be used",
-                value=given[name],
+                value=text if isinstance(text, str) else error.value,
                 cause=error.cause or error.what,
                 remedy=error.remedy,
             )
     return None
+
+
+def _fields(lenient: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """The flags, each with the fields that it says or implies."""
+    for name, flag in {**_SCALARS, **_LISTS}.items():
+        yield name, f"{_encoded(LinuxResources, flag.part)}.{_encoded(_PARTS[flag.part], flag.field)}"
+    yield "--cpus", "cpu.quota"
+    yield "--device-cgroup-rule", "devices"  # before nodes, whose numbers the host gave
+    yield "--device", "devices"
+    yield from (("--memory", field) for field in lenient)
 
 
 def _encoded(part: type[msgspec.Struct], name: str) -> str:
@@ -221,7 +253,7 @@ def _scalars(given: Mapping[str, Any]) -> _Parts:
 
 
 def _add_cpus(parts: _Parts, given: Mapping[str, Any]) -> None:
-    if given["cpus"] is None:
+    if given["--cpus"] is None:
         return
     for other in ("--cpu-quota", "--cpu-period"):
         if given[other] is not None:
@@ -231,7 +263,7 @@ def _add_cpus(parts: _Parts, given: Mapping[str, Any]) -> None:
                 cause="--cpus says both quota and period",
                 remedy="Give one of them.",
             )
-    quota = sizes.cpus("--cpus", given["cpus"], PERIOD)
+    quota = sizes.cpus("--cpus", given["--cpus"], PERIOD)
     if quota:
         parts.setdefault("cpu", {}).update(quota=quota, period=PERIOD)
 

@@ -73,9 +73,12 @@ def main(words: Sequence[str]) -> int:
     try:
         if asked.detach:
             detached.check_detach(asked.home)
-            detached.tell(detached.start_detached(launch, command, env, cwd=asked.workdir))
+            with flags.told_by_flag(asked, launch.lenient):
+                bot = detached.start_detached(launch, command, env, cwd=asked.workdir)
+            detached.tell(bot)
             return 0
-        report = run_command(launch, command, env, cwd=asked.workdir, home=asked.home)
+        with flags.told_by_flag(asked, launch.lenient):
+            report = run_command(launch, command, env, cwd=asked.workdir, home=asked.home)
     except StartError as e:
         if e.step != "exec":
             raise

@@ -50,7 +50,7 @@ def main(words: Sequence[str]) -> int:
         wanted = _wanted(asked)
         homes = inhabited(asked.home)
         paths = [find(homes, bot_id).path for bot_id in asked.bots]
-        with said("swarmcg", logging.WARNING):
+        with said("swarmcg", logging.WARNING), flags.told_by_flag(asked):
             update(paths, wanted, policy=asked.on_unenforceable)
     except ConfigError as e:  # a bot that is not there, a value that makes no sense
         complain(e)

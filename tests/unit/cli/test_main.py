@@ -54,7 +54,28 @@ def test_help_has_examples(verb: str | None, capsys: pytest.CaptureFixture[str])
         (["explain", "extra"], 2, "swarmcg: explain: unrecognized arguments: extra"),
         (["explain", "--resources", "/nonexistent"], 2, "swarmcg: --resources cannot be read"),
         (["explain", "--resources", "/"], 2, "swarmcg: --resources cannot be read"),
-        (["explain", "--pids-limit", "99999999"], 2, "swarmcg: pids.limit makes no sense"),
+        (
+            ["explain", "--pids-limit", "99999999"],
+            2,
+            "swarmcg: --pids-limit cannot be used (value '99999999')",
+        ),
+        (["explain", "--cpus", "99999999999"], 2, "swarmcg: --cpus cannot be used (value '99999999999')"),
+        (
+            ["explain", "--blkio-weight-device", "8:0:20", "--blkio-weight-device", "8:0:5"],
+            2,
+            "swarmcg: --blkio-weight-device cannot be used (value '8:0:5')",
+        ),
+        (
+            ["explain", "--device-cgroup-rule", "c 9999999999:1 r"],
+            2,
+            "swarmcg: --device-cgroup-rule cannot be used",
+        ),
+        (["explain", "-m", "8000p"], 2, "swarmcg: --memory cannot be used (value '8000p')"),
+        (
+            ["explain", "-m", "2m", "--memory-swap", "1m"],
+            2,
+            "swarmcg: --memory-swap cannot be used (value '1m')",
+        ),
         (["bot", "b"], 2, "swarmcg: bot: the following arguments are required"),
     ],
 )
