@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from swarmcg import __version__
 from swarmcg.cli.complaint import complain
+from swarmcg.cli.output import take_failure, watch_output
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.errors import SwarmcgError
 
@@ -79,6 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
     traceback.
     """
     asked = sys.argv[1:] if words is None else list(words)
+    watch_output()
     try:
         status, unwritten = _finished(asked)
     except BrokenPipeError:
@@ -171,20 +173,16 @@ def _fail(error: SwarmcgError, status: int) -> int:
 
 
 def _unwritten() -> SwarmcgError | None:
-    """Why standard output takes nothing in: what it did not take is still in its buffer. None where that is not so."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        _abandon_output()
-        return SwarmcgError(
-            "Standard output cannot be written",
-            errno=e.errno,
-            remedy="Free space where it goes, or write somewhere else. What was asked for was done as far as told.",
-        )
-    return None
+    """Why standard output does not take in what was said; told once. None where that is not so."""
+    failure = take_failure()
+    if failure is None:
+        return None
+    _abandon_output()
+    return SwarmcgError(
+        "Standard output cannot be written",
+        errno=failure.errno,
+        remedy="Free space where it goes, or write somewhere else. What was asked for was done as far as told.",
+    )
 
 
 def _abandon_output() -> None:

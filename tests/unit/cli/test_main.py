@@ -27,7 +27,10 @@ def test_version_and_help_load_next_to_nothing() -> None:
         "print(*(m for m in sys.modules if 'swarmcg' in m or m in {'msgspec', 'psutil', 'ctypes'}))"
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    own = {f"swarmcg.{name}" for name in ("cli", "cli.complaint", "cli.main", "cli.parser", "errors")}
+    own = {
+        f"swarmcg.{name}"
+        for name in ("cli", "cli.complaint", "cli.main", "cli.output", "cli.parser", "errors")
+    }
     assert set(done.stdout.split()) <= own | {"swarmcg"}
 
 
@@ -214,10 +217,18 @@ def test_closed_standard_streams_cause_no_traceback(closed: str) -> None:
     assert "Traceback" not in done.stdout
 
 
-@pytest.mark.parametrize("words", [("explain", "-m", "1g"), ("doctor",), ("--help",)])
-def test_what_cannot_be_written_is_said_of_the_output(words: tuple[str, ...]) -> None:
-    """A full disk behind standard output is no refusal of what was asked for."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+FULL = str(Path(__file__).with_name("golden") / "full.json")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words",
+    [("explain", "-m", "1g"), ("explain", "--json", "--resources", FULL), ("doctor",), ("--help",)],
+    ids=["little", "much", "doctor", "help"],
+)
+def test_what_cannot_be_written_is_said_of_the_output(words: tuple[str, ...], unbuffered: str) -> None:
+    """A full disk behind standard output is no refusal of what was asked for, be it found by a flush or by a print."""
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [SWARMCG, *words], check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=env
