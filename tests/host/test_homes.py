@@ -39,6 +39,12 @@ except SwarmcgError as e:
 MOUNT: Final = look().mount
 
 
+def wait_for_locks(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long whoever takes a home's lock waits for another that holds it, unless told otherwise."""
+    waits = locked.__wrapped__  # type: ignore[attr-defined]  # contextmanager's functools.wraps puts it there
+    monkeypatch.setattr(waits, "__defaults__", (seconds,))
+
+
 def told(setup: str, *arguments: str, nobody: bool = False) -> dict[str, Any]:
     """What is told of the home on a host that the setup made, to root or to a user without any right."""
     command = [
@@ -121,7 +127,7 @@ def test_a_home_whose_lock_another_process_holds_is_one_clear_error(
     home: Path, monkeypatch: pytest.MonkeyPatch, mode: int
 ) -> None:
     home.chmod(mode)
-    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0.1,))  # type: ignore[attr-defined]
+    wait_for_locks(monkeypatch, 0.1)
     with locked(str(home), fcntl.LOCK_SH), pytest.raises(CgroupError) as caught:
         Home(path=str(home), hierarchy=look(), ours=False).protect(str(home), "memory.low", "1")
     tidy(str(home))
@@ -159,7 +165,7 @@ def test_another_user_who_locks_all_that_it_can_open_holds_up_nothing(
     home: Path, monkeypatch: pytest.MonkeyPatch, mode: int, *, before: bool
 ) -> None:
     """Neither what it has opened before the first start, nor what it finds while a slice is there."""
-    monkeypatch.setattr(locked.__wrapped__, "__defaults__", (0.1,))  # type: ignore[attr-defined]
+    wait_for_locks(monkeypatch, 0.1)
     place = Home(path=str(home), hierarchy=look(), ours=False)
     home.chmod(mode)
     first = None if before else made(home)

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from swarmcg.cgroup import find, systemd
@@ -12,20 +11,7 @@ from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.systemd import Manager
 from swarmcg.errors import HomeError
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
-    """A pure version 2 host without systemd, seen by root from the top."""
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    mount = str(tmp_path / "cg")
-    os.makedirs(f"{mount}/own")
-    Path(mount, "own", "cgroup.procs").write_text("")
-    return Hierarchy(mount=mount, writable=True, own=mount, v1=frozenset(), systemd=False)
-
-
-def like(host: Hierarchy, **changes: object) -> Hierarchy:
-    return msgspec.structs.replace(host, **changes)
+from tests.unit.cgroup.hosts import like
 
 
 def refusal(host: Hierarchy, explicit: str | None = None, *, enter: bool = False) -> HomeError:

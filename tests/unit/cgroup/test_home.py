@@ -14,23 +14,10 @@ from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
+from tests.unit.cgroup.hosts import like
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hierarchy:
-    """A pure version 2 host without systemd, seen by root from the top."""
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    mount = str(tmp_path / "cg")
-    os.makedirs(f"{mount}/own")
-    Path(mount, "own", "cgroup.procs").write_text("")
-    return Hierarchy(mount=mount, writable=True, own=mount, v1=frozenset(), systemd=False)
-
-
-def like(host: Hierarchy, **changes: object) -> Hierarchy:
-    return msgspec.structs.replace(host, **changes)
 
 
 def test_a_scope_to_come_has_what_the_manager_can_give(host: Hierarchy) -> None:
