@@ -178,6 +178,16 @@ class Incarnation:
         extra = about(self.intent.bot_id, self.key)
         _LOG.log(level, f"bot %s: {text}", printable(self.intent.bot_id), *values, extra=extra)
 
+    def contained(self, act: Callable[[], None]) -> None:
+        """Does something for this bot; what goes wrong there (a lack of descriptors, say) ends no other bot.
+
+        The ladder's next deadline tries again.
+        """
+        try:
+            act()
+        except OSError:
+            _LOG.exception("bot %r: something failed, and is tried again", self.intent.bot_id)
+
     def stop(self, grace: float | None = None) -> None:
         """Begins or shortens the grace period."""
         self.say("terminating, %g s of grace", self.intent.grace if grace is None else grace)

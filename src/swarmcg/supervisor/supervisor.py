@@ -14,7 +14,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -28,13 +28,13 @@ from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.protection import PROTECTIONS
 from swarmcg.cgroup.slice import Slice
-from swarmcg.errors import CgroupError, ConfigError, StateError, SwarmcgError
+from swarmcg.errors import ConfigError, StateError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
-from swarmcg.report_file import write_report
 from swarmcg.resources import Abilities, LinuxResources, Plan, limits_packets, plan
 from swarmcg.resources.plan import unenforceable
+from swarmcg.supervisor.aftercare import Aftercare
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import KILLED, start_error
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main, Nobody
@@ -49,12 +49,7 @@ if sys.platform != "linux":
 __all__ = ["Supervisor"]
 
 _LOG: Final = logging.getLogger("swarmcg")
-_REMOVALS: Final = 100
-_REMOVE_AGAIN_S: Final = 0.05
-_FINISH_AGAIN_S: Final = 1.0
 _NOTHING: Final = (None, LinuxResources())
-_TIDY_S: Final = 0.1
-"""How long what is left of ended bots may wait, so that starts in a row need not wait for that."""
 _MOST_INSIDE: Final = 100
 """So many slices inside of a bot's are reported; a hostile bot can make any number. The log tells of the others."""
 _NAMED: Final = 10
@@ -85,10 +80,6 @@ class Supervisor:
         self.journal: Final = journal
         self.bots: Final[dict[str, Incarnation]] = {}
         self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
-        self._removals: Final[dict[str, Removal]] = {}
-        self._unfinished: Final[dict[str, float]] = {}
-        self._untidied: Final[list[str]] = []
-        self._tidy_at: float | None = None
         self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
         self._inside = False
@@ -97,6 +88,7 @@ class Supervisor:
             OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire, estate)
         )
         self._watch_keeper()
+        self._aftercare: Final = Aftercare(home, gone=self._gone, forget=self._keeper.forget)
 
     def catch_up(self) -> None:
         """Takes in what a keeper that was taken over has told already: its descriptor is not readable for that."""
@@ -108,7 +100,7 @@ class Supervisor:
 
     def close(self) -> None:
         """Lets everything go as it is."""
-        self._tidy()
+        self._aftercare.close()
         for key in list(self._watched):
             self._unwatch(key)
         for bot in self.bots.values():
@@ -120,27 +112,12 @@ class Supervisor:
         """Waits for the next event or deadline, at most ``timeout`` seconds, and handles all that is due."""
         self.poll.turn(self._until(timeout))
         for bot in list(self.bots.values()):
-            self._contained(bot, bot.tick)
-        self._finish_again()
-        self._remove_again()
-        if self._tidy_at is not None and self._tidy_at <= time.monotonic():
-            self._tidy()
-
-    def _contained(self, bot: Incarnation, act: Callable[[], None]) -> None:
-        """Does something for one bot; what goes wrong there (a lack of descriptors, say) ends no other bot.
-
-        The ladder's next deadline tries again.
-        """
-        try:
-            act()
-        except OSError:
-            _LOG.exception("bot %r: something failed, and is tried again", bot.intent.bot_id)
+            bot.contained(bot.tick)
+        self._aftercare.act()
 
     def _until(self, timeout: float | None) -> float | None:
-        dues = [due for bot in self.bots.values() if (due := bot.due) is not None]
-        dues += [removal.due for removal in self._removals.values()]
-        dues += list(self._unfinished.values())
-        dues += [] if self._tidy_at is None else [self._tidy_at]
+        some = (self._aftercare.due, *(bot.due for bot in self.bots.values()))
+        dues = [due for due in some if due is not None]
         waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
         # One more millisecond: epoll rounds down, and waking before the deadline would spin.
         return min([wait + 0.001 for wait in waits] + ([] if timeout is None else [timeout]), default=None)
@@ -181,6 +158,7 @@ class Supervisor:
         """
         if self._abilities is None:
             self._abilities = self.home.prepare()
+            self._aftercare.prepared()
         if launch.resources in _NOTHING and launch.bandwidth is None:
             return Plan(lenient=launch.lenient)
         # Anew each time, since other slices have come and gone.
@@ -284,7 +262,7 @@ class Supervisor:
             self._failed(bot, event)
         else:
             end = functools.partial(bot.main_ended, event["exit_code"], event["signal"], event["at"])
-            self._contained(bot, end)
+            bot.contained(end)
 
     def _started(self, bot: Incarnation, event: dict[str, Any], pidfd: int) -> None:
         bot.main = Main(pid=event["pid"], pidfd=pidfd, at=time.time(), monotonic=time.monotonic())
@@ -345,7 +323,7 @@ class Supervisor:
 
     def _look(self, bot: Incarnation, fd: int) -> None:
         self._clear(bot, fd)
-        self._contained(bot, bot.look)
+        bot.contained(bot.look)
 
     def _clear(self, bot: Incarnation, *fds: int) -> None:
         """Clears the events of files that are going to be looked at (kernfs is level-triggered)."""
@@ -397,7 +375,7 @@ class Supervisor:
         try:
             report = bot.report()
         except OSError:
-            self._unfinished[bot.key] = time.monotonic() + _FINISH_AGAIN_S
+            self._aftercare.finish_again(bot, self._finish)
             raise
         self._finish_inside(bot)
         trouble = self._keep(bot, report)
@@ -407,10 +385,9 @@ class Supervisor:
         if bot.intent.drain_file is not None:
             remove_drain_file(bot.intent.drain_file)
         if trouble is None:
-            self._remove(Removal(bot, report, _hand_over(bot, report)))
+            self._aftercare.remove(bot, report)
         else:
-            bot.slice.close()  # without an owner it is found by clean, which reports again
-            self._gone(bot, report, trouble)
+            self._aftercare.leave(bot, report, trouble)
 
     def _finish_inside(self, bot: Incarnation) -> None:
         """Reports and removes the slices that were made inside of this one, whose owners lived there and are gone.
@@ -423,7 +400,7 @@ class Supervisor:
         found = slices_inside(bot.slice.path)
         try:
             for path in reversed(list(itertools.islice(found, _MOST_INSIDE))):
-                self._contained(bot, functools.partial(self._finish_one, path))
+                bot.contained(functools.partial(self._finish_one, path))
         finally:
             self._inside = False
         if rest := [os.path.basename(path) for path in found]:
@@ -445,87 +422,10 @@ class Supervisor:
             return e
         return None
 
-    def _remove(self, removal: "Removal") -> None:
-        """Removes the slice; where somebody came in by another's hand, kills and tries again for a while."""
-        held = removal.bot.slice
-        try:
-            held.remove(within=0)  # this thread has other bots: it comes again rather than wait for a lock
-        except CgroupError as e:
-            removal.tries += 1
-            if removal.tries < _REMOVALS:
-                with contextlib.suppress(OSError):
-                    held.kill()
-                removal.due = time.monotonic() + _REMOVE_AGAIN_S
-                self._removals[removal.bot.key] = removal
-                return
-            held.close()
-            self._gone(removal.bot, removal.report, e)
-            return
-        if not self.home.ours:
-            self.home.settle()  # at once: whoever made it may remove it as soon as the end is told
-        self._gone(removal.bot, removal.report, removal.trouble)
-
-    def _finish_again(self) -> None:
-        now = time.monotonic()
-        for key, due in list(self._unfinished.items()):
-            if due <= now:
-                bot = self.bots[key]
-                del self._unfinished[key]
-                self._contained(bot, functools.partial(self._finish, bot))
-
-    def _remove_again(self) -> None:
-        now = time.monotonic()
-        for key, removal in list(self._removals.items()):
-            if removal.due <= now:
-                del self._removals[key]
-                self._remove(removal)
-
     def _gone(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
         del self.bots[bot.key]
         self._orders.pop(bot.key, None)
         bot.listener.ended(bot, report, trouble)  # first, since somebody waits for it
-        self._tidy_later(bot.key)
-        if trouble is not None:
-            self._tidy()  # who is to see to the slice must not find it held
         bot.say("ended: %s, exit code %s, signal %s", report.reason, report.exit_code, report.signal)
         if trouble is not None:
             bot.say("%s", trouble)
-
-    def _tidy_later(self, key: str) -> None:
-        """A slice is gone: its home may be empty, and its keeper still holds the directory. Should we be killed
-        before both are dealt with, the keeper's heir does it.
-        """
-        self._untidied.append(key)
-        if self._tidy_at is None:
-            self._tidy_at = time.monotonic() + _TIDY_S
-
-    def _tidy(self) -> None:
-        self._tidy_at = None
-        prepared = self._abilities is not None  # for a start that may have been refused
-        if (self._untidied or prepared) and self.home.ours:
-            self.home.settle()
-        for key in self._untidied:
-            self._keeper.forget(key)
-        self._untidied.clear()
-
-
-class Removal:
-    """A slice that was reported and is still to be removed."""
-
-    def __init__(self, bot: Incarnation, report: ExitReport, trouble: StateError | None) -> None:
-        self.bot: Final = bot
-        self.report: Final = report
-        self.trouble: Final = trouble
-        self.tries = 0
-        self.due = 0.0
-
-
-def _hand_over(bot: Incarnation, report: ExitReport) -> StateError | None:
-    """Writes the copy that was asked for. The journal has the report already, so no slice is kept for it."""
-    if bot.intent.report_file is None:
-        return None
-    try:
-        write_report(bot.intent.report_file, report)
-    except StateError as e:
-        return e
-    return None
