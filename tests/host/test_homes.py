@@ -18,8 +18,10 @@ from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import CgroupError
 from swarmcg.flock import hold
+from swarmcg.keeper.spawn import Order
+from swarmcg.supervisor.launch import Launch
 from tests.host.command import SOON_S, Command
-from tests.host.engine import facts
+from tests.host.engine import Driver, facts
 
 TOLD: Final = """
 import json, os, sys
@@ -293,6 +295,26 @@ def test_starts_at_the_same_time_in_a_home_that_comes_and_goes(home: Path, tmp_p
     said = [process.communicate(timeout=SOON_S)[1].decode() for process in processes]
     assert said == [""] * 4
     assert not os.path.exists(place)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_home_whose_lock_is_held_when_its_last_bot_ends_is_tidied_up_later(
+    home: Path, tmp_path: Path, *, ours: bool
+) -> None:
+    place = home / "ours" if ours else home
+    driver = Driver(place, tmp_path, in_process=True)
+    driver.supervisor.home.prepare()
+    place.chmod(0o755)  # where the lock is a cgroup of its own
+    with open(os.devnull, "r+b") as null:
+        order = Order(["/bin/true"], {}, procs=-1, stdio=(null.fileno(),) * 3, service=False)
+        driver.supervisor.start(Launch(bot_id="bot"), order, driver)
+    with locked(str(place), fcntl.LOCK_SH):
+        driver.turn_until(lambda: not driver.supervisor.bots)
+        driver.supervisor.turn(1)
+        assert (place / "swarmcg.lock").exists()
+    driver.turn_until(lambda: not (place / "swarmcg.lock").exists())
+    driver.turn_until(lambda: place.exists() is not ours)
+    driver.supervisor.close()
 
 
 def test_a_home_that_cannot_be_listed_is_settled_by_whoever_comes_next(

@@ -335,23 +335,39 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             remedy=f"Raise {name} of the home and of every cgroup above it, or ask for less.",
         )
 
-    def settle(self) -> None:
+    def settle(self, within: float = WITHIN_S) -> bool:
         """After a slice went: takes its memory protection back, or removes what was made for an empty home.
 
-        Raises nothing: what cannot be done, for want of descriptors say, is left to whoever comes next.
+        Raises nothing. Whether all is done: what is not, for want of descriptors say, or since somebody holds the
+        home's lock for longer than ``within`` seconds, is left to whoever comes next, the caller maybe.
         """
-        with contextlib.suppress(OSError):
-            if not self.slices():
-                tidy(self.path)
-        if not self.ours:
-            return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, CgroupError):
+            return self._settled(within)
+        return False
+
+    def _settled(self, within: float) -> bool:
+        if self.ours and self._removed():  # before any look, since it takes no descriptor
+            return True
+        if not self.slices():
+            return tidy(self.path) and (not self.ours or self._removed())
+        if self.ours:
+            self._take_protection_back(within)
+        return True
+
+    def _removed(self) -> bool:
+        try:
             os.rmdir(self.path)
-            return
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _take_protection_back(self, within: float) -> None:
         for name in protection.PROTECTIONS:
             file = f"{self.path}/{name}"
             if protection.amount(file):
-                with contextlib.suppress(OSError, CgroupError), locked(self.path, fcntl.LOCK_EX):
+                with locked(self.path, fcntl.LOCK_EX, within):
                     write_line(file, protection.shown(protection.total(self.slices(), name)))
 
     @contextlib.contextmanager

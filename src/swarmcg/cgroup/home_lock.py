@@ -61,10 +61,12 @@ def looking(home: str, how: int, within: float = WITHIN_S) -> Iterator[None]:
         os.close(fd)
 
 
-def tidy(home: str) -> None:
-    """Removes what :func:`locked` made in a home, unless somebody uses it. For a home without slices."""
+def tidy(home: str) -> bool:
+    """Removes what :func:`locked` made in a home, unless somebody uses it; whether it is gone. For a home without
+    slices.
+    """
     place = f"{home}/{_NAME}"
-    with contextlib.suppress(OSError):
+    try:
         fd = _open(place)
         try:
             hold(fd, fcntl.LOCK_EX, 0)
@@ -72,6 +74,11 @@ def tidy(home: str) -> None:
                 os.rmdir(place)
         finally:
             os.close(fd)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _take(home: str, how: int, within: float, place_in: Callable[[str], str]) -> int:

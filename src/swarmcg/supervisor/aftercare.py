@@ -4,6 +4,7 @@ the tidying behind it. Each has a deadline: of most of what is waited for the ke
 
 import contextlib
 import functools
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from swarmcg.bot import ExitReport
 from swarmcg.cgroup.files import cgroup_errors
 from swarmcg.cgroup.home import Home
 from swarmcg.errors import CgroupError, StateError, SwarmcgError
+from swarmcg.flock import WITHIN_S
 from swarmcg.report_file import write_report
 from swarmcg.supervisor.incarnation import Incarnation
 
@@ -21,11 +23,16 @@ if sys.platform != "linux":
 
 __all__ = ["Aftercare"]
 
+_LOG: Final = logging.getLogger("swarmcg")
 _REMOVALS: Final = 100
 _REMOVE_AGAIN_S: Final = 0.05
 _FINISH_AGAIN_S: Final = 1.0
 _TIDY_S: Final = 0.1
-"""How long what is left of ended bots may wait, so that starts in a row need not wait for that."""
+"""How long what is left of ended bots may wait, so that starts in a row need not wait for that. A home that could not
+be settled is settled again after twice the pause of before.
+"""
+_SETTLINGS: Final = 11
+"""So often it is tried: over 102 s."""
 
 
 class Aftercare:
@@ -50,6 +57,7 @@ class Aftercare:
         self._untidied: Final[list[str]] = []
         self._tidy_at: float | None = None
         self._unsettled = False
+        self._settlings = 0
 
     @property
     def due(self) -> float | None:
@@ -68,8 +76,10 @@ class Aftercare:
             self._tidy()
 
     def close(self) -> None:
-        """Tidies now. What else is due stays as it is: such slices are found by clean, as any without an owner."""
-        self._tidy()
+        """Tidies now, for the last time, and waits for the home's lock if need be. What else is due stays as it is:
+        such slices are found by clean, as any without an owner.
+        """
+        self._tidy(WITHIN_S)
 
     def finish_again(self, bot: Incarnation, finish: Callable[[Incarnation], None]) -> None:
         """The report could not be made, for want of descriptors say: tries ``finish`` again until it can."""
@@ -87,6 +97,13 @@ class Aftercare:
     def prepared(self) -> None:
         """The home was made for a start, which may yet be refused: it is settled with the next tidying."""
         self._unsettled = True
+
+    def settle(self) -> None:
+        """A slice is gone without any more to be done for its bot: settles the home. What cannot be done now is tried
+        again by :meth:`act`, a while later each time, and in the end left to whoever comes next.
+        """
+        self._settlings = 0
+        self._settle(0)
 
     def _do_later(self, pause: float, act: Callable[[], None]) -> None:
         self._later.append(_Later(time.monotonic() + pause, act))
@@ -107,29 +124,45 @@ class Aftercare:
             self._do_later(_REMOVE_AGAIN_S, lambda: self._remove(removal, tries + 1))
             return
         if not self._home.ours:
-            self._home.settle()  # at once: whoever made it may remove it as soon as the end is told
+            self.settle()  # at once: whoever made it may remove it as soon as the end is told
         self._end(bot, report, trouble)
 
     def _end(self, bot: Incarnation, report: ExitReport, trouble: SwarmcgError | None) -> None:
         self._gone(bot, report, trouble)  # first, since somebody waits for it
         self._untidied.append(bot.key)
-        self._unsettled = True
-        if trouble is not None:
+        if self._home.ours:  # another's was settled at once
+            self._unsettled, self._settlings = True, 0
+        if trouble is None:
+            self._tidy_in(_TIDY_S)
+        else:
             self._tidy()  # who is to see to the slice must not find it held
-        elif self._tidy_at is None:
-            self._tidy_at = time.monotonic() + _TIDY_S
 
-    def _tidy(self) -> None:
+    def _tidy_in(self, pause: float) -> None:
+        at = time.monotonic() + pause
+        self._tidy_at = at if self._tidy_at is None else min(self._tidy_at, at)
+
+    def _tidy(self, within: float = 0) -> None:
         """Slices are gone: their home may be empty, and their keeper still holds the directories. Should we be killed
         before both are dealt with, the keeper's heir does it.
         """
         self._tidy_at = None
-        if self._unsettled and self._home.ours:
-            self._home.settle()
-        self._unsettled = False
+        if self._unsettled:
+            self._settle(within)
         for key in self._untidied:
             self._forget(key)
         self._untidied.clear()
+
+    def _settle(self, within: float) -> None:
+        self._unsettled = not self._home.settle(within)
+        if not self._unsettled:
+            return
+        self._settlings += 1
+        if self._settlings < _SETTLINGS:
+            self._tidy_in(_TIDY_S * 2 ** (self._settlings - 1))
+        else:
+            _LOG.warning(
+                "home %s: what an end left there cannot be tidied up; the next one will try", self._home.path
+            )
 
 
 class _Later(NamedTuple):

@@ -203,7 +203,7 @@ class Supervisor:
                     self.home.protect(held.path, name, limits[name])
         except (SwarmcgError, OSError):
             held.remove()
-            self.home.settle()
+            self._aftercare.settle()
             raise
         return self._own(held, intent, listener)
 
@@ -227,7 +227,7 @@ class Supervisor:
         intent = intent_of(held)
         if intent is None:
             erase(held)
-            self.home.settle()
+            self._aftercare.settle()
             return None
         if intent.incarnation in self.bots:
             held.close()
@@ -287,7 +287,7 @@ class Supervisor:
         self._unwatch(bot.key)
         self._keeper.forget(bot.key)
         erase(bot.slice)
-        self.home.settle()
+        self._aftercare.settle()
 
     def _watch_keeper(self) -> None:
         self._keeper_fd = self._keeper.fileno()
