@@ -20,6 +20,7 @@ import pytest
 from swarmcg import Config, Starter
 from swarmcg.cgroup.home_lock import locked
 from swarmcg.errors import HomeError, OwnerLostError
+from swarmcg.keeper.wire import Wire
 from swarmcg.testing import SwarmingServer
 from tests.host.command import SOON_S, line
 from tests.host.engine import until
@@ -399,6 +400,19 @@ def test_descriptors_that_nobody_asked_for_are_closed(unit: Unit) -> None:
             socket.send_fds(stranger, [head + text], [null.fileno()] * 20)
         assert b"guest" in stranger.recv(4096)
         until(lambda: _descriptors(host) == before)
+
+
+def test_a_request_of_a_newer_client_is_told_that_the_unit_is_older(unit: Unit) -> None:
+    with _connected(unit) as control:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            Wire(control).send({"do": "attach"}, [theirs.fileno()])
+        ours.settimeout(SOON_S)
+        with ours:
+            Wire(ours).send({"do": "fly"})
+            said = ours.recv(4096)
+    assert b'"fly"' in said
+    assert b"started by an older swarmcg" in said
 
 
 def test_a_unit_out_of_descriptors_waits_for_some_and_ends_nobody(unit: Unit) -> None:

@@ -101,11 +101,13 @@ class Channel:
             )
             self._bot = self._supervisor.start(launch, order, self)
             self._born(self._bot)
+        elif message["do"] not in {"drain", "terminate"}:
+            raise _unknown(message["do"])
         elif self._bot is None:
-            return
+            return  # it has ended meanwhile
         elif message["do"] == "drain":
             self._bot.drain(message["deadline"])
-        elif message["do"] == "terminate":
+        else:
             self._bot.stop(message["grace"])
 
     def started(self, bot: Incarnation) -> None:
@@ -144,6 +146,17 @@ class Channel:
         if self._wire.fileno() >= 0:
             self._supervisor.poll.ignore(self._wire.fileno())
             self._wire.close()
+
+
+def _unknown(request: object) -> StartError:
+    """An upgrade leaves the unit's process as it is, with its bots: a newer client may ask it for something new."""
+    return StartError(
+        "The supervisor cannot do what it was asked for",
+        step="supervisor",
+        value=str(request),
+        cause="it was started by an older swarmcg, and goes on as long as its bots",
+        remedy="Restart swarmcg-bots.service when its bots may end: systemctl restart swarmcg-bots.service",
+    )
 
 
 def _refused(e: OSError) -> StartError:
