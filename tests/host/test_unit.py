@@ -15,12 +15,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from swarmcg import Config, Starter
 from swarmcg.cgroup.home_lock import locked
-from swarmcg.errors import HomeError, OwnerLostError
+from swarmcg.errors import HomeError, OwnerLostError, UnenforceableError
 from swarmcg.keeper.wire import Wire
+from swarmcg.resources import LinuxResources, Memory
 from swarmcg.testing import SwarmingServer
 from tests.host.command import SOON_S, line
 from tests.host.engine import until
@@ -499,6 +501,19 @@ def test_a_starter_s_bots_live_in_the_unit_and_end_with_it(
     starter.close()
     assert bot.wait(SOON_S).reason == "terminated"
     assert unit.slices() == []
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_limits_that_are_refused_are_refused_before_anything_is_downloaded(
+    unit: Unit, starter: Starter, config: Config, server: SwarmingServer, *, detach: bool
+) -> None:
+    limited = msgspec.structs.replace(config, resources=LinuxResources(memory=Memory(swappiness=10)))
+    with pytest.raises(UnenforceableError):
+        starter.start(limited, detach=detach)
+    assert server.requests == []
+    assert unit.slices() == []
+    bot = starter.start(config, detach=detach)
+    bot.terminate_or_kill(0)
 
 
 def test_a_detached_bot_outlives_its_starter(
