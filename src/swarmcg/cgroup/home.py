@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ _MADE: Final = MODE | stat.S_ISVTX
 nobody removes. It has no other meaning where nobody else may write, and needs no rights to attributes.
 """
 _TRIES: Final = 16
+_Seen = TypeVar("_Seen")
 
 
 class Home(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,12 +271,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises OSError when the home cannot be opened, or somebody holds its lock for longer than ``within`` seconds.
         """
-        for path in self.slices():
-            found = None
-            with contextlib.suppress(FileNotFoundError), looking(self.path, fcntl.LOCK_EX, within):
-                found = Slice.adopt(path)
-            if found is not None:
-                yield found
+        return self._looks(Slice.adopt, within)
 
     def abandoned(self) -> Iterator[str]:
         """The paths of slices whose owner is gone. Takes none over: who takes them over at the same time, or starts
@@ -283,12 +279,16 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises OSError when the home cannot be opened, or somebody holds its lock for too long.
         """
+        return self._looks(lambda path: path if Slice.is_unowned(path) else None, WITHIN_S)
+
+    def _looks(self, look: Callable[[str], _Seen | None], within: float) -> Iterator[_Seen]:
+        """What a look at each slice finds while nobody makes one or takes one over; the lock is let go in between."""
         for path in self.slices():
-            found = False
-            with contextlib.suppress(FileNotFoundError), looking(self.path, fcntl.LOCK_EX):
-                found = Slice.is_unowned(path)
-            if found:
-                yield path
+            found = None
+            with contextlib.suppress(FileNotFoundError), looking(self.path, fcntl.LOCK_EX, within):
+                found = look(path)
+            if found is not None:
+                yield found
 
     def unowned(self, paths: Iterable[str]) -> frozenset[str]:
         """Those of these slices, all of which have recorded their intent, whose owner is gone. Takes none over, and
