@@ -197,6 +197,23 @@ def test_a_killed_update_that_never_was_writes_no_other_file(home: Path, tmp_pat
     assert file.read_text() == "as it was"
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"markings": [{"priority": 1 << 32}], "limits": {"network.classID": "x"}},
+        {"markings": [{"priority": 5, "interface": "\ud800"}], "limits": {"network.priorities[0]": "x"}},
+    ],
+)
+def test_packet_rules_that_nobody_kept_keep_no_update_from_being_made(
+    home: Path, tmp_path: Path, rules: dict[str, Any]
+) -> None:
+    with Engine(home, tmp_path) as engine:
+        bot = engine.start("/bin/sleep", "1000")
+        garble(bot.slice, "updating", {"undo": [], "packets": [rules]})
+        bot.update(LinuxResources(unified={"cgroup.max.depth": "7"}))
+        assert Path(bot.slice, "cgroup.max.depth").read_text() == "7\n"
+
+
 WITHOUT_MAIN = """
 import os, time
 place = next(line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::"))

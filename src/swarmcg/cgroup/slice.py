@@ -214,7 +214,9 @@ class Slice:
                 network.install(rules, self.path)
 
     def filtered(self) -> NetworkPlan | None:
-        """The packet rules that were put in force last; None when there are none, or somebody garbled it."""
+        """The packet rules that were put in force last; None when there are none, or somebody garbled it: see
+        :func:`packet_rules`.
+        """
         return packet_rules(self.recall("network"))
 
     def _write(self, step: Step) -> str:
@@ -397,7 +399,14 @@ def recall(directory: int | str, name: str) -> dict[str, Any] | None:
 
 
 def packet_rules(kept: dict[str, Any] | None) -> NetworkPlan | None:
-    """The packet rules that are kept as the attribute ``network``; None when there are none, or somebody garbled it."""
+    """The packet rules that are kept as the attribute ``network``; None when there are none, or somebody garbled it:
+    then they count as not recorded.
+
+    What is in force stays so then: the kernel's own table is not asked for it. An update that gives packet rules
+    replaces it whole; one that only takes rules away finds none. It goes with the slice, whose removal looks for rules
+    wherever the attribute is there and says anything, and else as any orphan's: with the next start or end that has
+    packet rules, or by clean.
+    """
     with contextlib.suppress(msgspec.ValidationError):
         return msgspec.convert(kept, NetworkPlan | None)
     return None

@@ -6,14 +6,14 @@ one priority, so two things that need it cannot both be in force.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from swarmcg.bot import Bandwidth, Row, is_interface_name
 from swarmcg.resources.abilities import Abilities, Lack
 from swarmcg.resources.rows import impossible, nonsense, satisfied
-from swarmcg.resources.spec import InterfacePriority, LinuxResources, Network
+from swarmcg.resources.spec import InterfacePriority, LinuxResources, Network, Uint32
 
 __all__ = ["Marking", "NetworkPlan", "Rate", "changed", "class_name", "limits_packets", "plan", "rules"]
 
@@ -23,30 +23,43 @@ _EGRESS: Final = "bandwidth.egress_bps"
 _INGRESS: Final = "bandwidth.ingress_bps"
 
 
+_MOST: Final = 1024
+"""More markings with their limits are not recorded with a slice: each takes more than 64 bytes, and its attribute has
+64 KiB (XATTR_SIZE_MAX of include/uapi/linux/limits.h).
+"""
+_Interface = Annotated[str, msgspec.Meta(pattern=r"^(?!\.{1,2}\Z)[^/:\s\0\ud800-\udfff]{1,15}\Z")]
+"""See :func:`is_interface_name`."""
+_BytesASecond = Annotated[int, msgspec.Meta(ge=1024, lt=1 << 32)]
+"""See :class:`Bandwidth`."""
+_Field = Annotated[str, msgspec.Meta(pattern=r"^(network|bandwidth)\.[A-Za-z_]{1,16}(\[[0-9]{1,4}\])?\Z")]
+_Value = Annotated[str, msgspec.Meta(pattern=r"^[^\0\ud800-\udfff]{1,32}\Z")]
+
+
 class Marking(msgspec.Struct, frozen=True):
     """The priority of the packets that leave through an interface; None stands for every interface."""
 
-    priority: int
-    interface: str | None = None
+    priority: Uint32
+    interface: _Interface | None = None
 
 
 class Rate(msgspec.Struct, frozen=True):
     """Bytes a second through one interface."""
 
-    interface: str
-    bytes_a_second: int
+    interface: _Interface
+    bytes_a_second: _BytesASecond
 
 
 class NetworkPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What is to happen to the packets of one slice, all of it enforceable as far as the plan can know.
 
-    ``limits`` are the fields that are in force then, with their values, for the exit report.
+    ``limits`` are the fields that are in force then, with their values, for the exit report. The bounds are for one
+    that is read back from a slice, whose bot may have written it: see :mod:`swarmcg.cgroup.recorded`.
     """
 
-    markings: tuple[Marking, ...] = ()
+    markings: Annotated[tuple[Marking, ...], msgspec.Meta(max_length=_MOST)] = ()
     egress: Rate | None = None
     ingress: Rate | None = None
-    limits: Mapping[str, str] = {}
+    limits: Annotated[Mapping[_Field, _Value], msgspec.Meta(max_length=_MOST)] = {}
 
 
 def limits_packets(resources: LinuxResources | None, bandwidth: Bandwidth | None) -> bool:
