@@ -28,6 +28,7 @@ __all__ = [
     "cgroup_errors",
     "exchange_line",
     "opened",
+    "read_some",
     "read_text",
     "read_value",
     "write_line",
@@ -152,6 +153,18 @@ def read_value(path: str) -> str:
         return _shown(fd)
     finally:
         os.close(fd)
+
+
+def read_some(path: str) -> str:
+    """The same of a file that somebody else named. Raises OSError, also EFBIG for one with more than 64 KiB."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = os.pread(fd, _CHUNK + 1, 0)
+    finally:
+        os.close(fd)
+    if len(found) > _CHUNK:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return _text(found)
 
 
 def write_line(path: str, line: str) -> None:

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.bot import Row
-from swarmcg.cgroup.files import read_text
+from swarmcg.cgroup.files import read_some
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import slice_name
-from swarmcg.cgroup.recorded import Count, Limited, Moment, Pid, tellable
+from swarmcg.cgroup.recorded import Count, InForce, Moment, NotInForce, Pid, is_limit_file, tellable
 from swarmcg.cgroup.slice import Slice, recall
 from swarmcg.errors import ConfigError, printable
 
@@ -31,8 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ``updates`` counts the updates since the start, of which ``updated_at`` (seconds since 1970) was the last.
     """
 
-    limits: dict[Limited, str] = {}
-    unenforced: tuple[Row, ...] = ()
+    limits: InForce = {}
+    unenforced: NotInForce = ()
     updates: Count = 0
     updated_at: Moment | None = None
 
@@ -50,6 +49,9 @@ def recorded_as(*kept: dict[str, Any] | None) -> Limits:
 def limits_of(held: Slice, start: Limits | None = None) -> Limits:
     """The same with the values that the files show now, whoever wrote them. ``start`` is what was recorded at the
     start, for who knows it.
+
+    What is recorded need not be what we recorded, so of other files than limits, and of one that shows more than 64
+    KiB, the recorded value is told.
     """
     told = recorded(held) if start is None else _recorded(held.recall("limits")) or start
     now = {file: _shown(held, file, value) for file, value in told.limits.items()}
@@ -65,8 +67,9 @@ def _recorded(kept: dict[str, Any] | None) -> Limits | None:
 
 
 def _shown(held: Slice, file: str, otherwise: str) -> str:
-    with contextlib.suppress(OSError):
-        return read_text(f"{held.path}/{file}")
+    if is_limit_file(file):
+        with contextlib.suppress(OSError):
+            return read_some(f"{held.path}/{file}")
     return otherwise
 
 

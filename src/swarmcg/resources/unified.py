@@ -9,14 +9,13 @@ from swarmcg.resources.abilities import Abilities
 from swarmcg.resources.rows import nonsense, written
 from swarmcg.resources.spec import LinuxResources
 
-__all__ = ["CONTROLLERS", "plan"]
+__all__ = ["CONTROLLERS", "HARMLESS", "plan"]
 
 CONTROLLERS: Final = frozenset({"cpu", "cpuset", "dmem", "hugetlb", "io", "memory", "misc", "pids", "rdma"})
 """Every controller that cgroup v2 has had by Linux 6.18."""
 
-# The core's own files are the supervisor's; these limit or switch something inside the slice and nothing
-# else.
-_HARMLESS: Final = frozenset({"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"})
+HARMLESS: Final = frozenset({"cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"})
+"""The core's own files are the supervisor's; these limit or switch something inside the slice and nothing else."""
 _KEY: Final = re.compile(r"[a-z]+(\.[A-Za-z0-9_-]+)+", re.ASCII)
 _LONGEST_KEY: Final = 200
 # kernfs takes at most a page in one write.
@@ -37,9 +36,9 @@ def _check_key(field: str, key: str) -> None:
     if not _KEY.fullmatch(key) or len(key) > _LONGEST_KEY:
         cause = "a key is the name of one file, controller.parameter, without a slash"
         nonsense(field, key, cause, "Use a name such as memory.high.")
-    if controller == "cgroup" and key not in _HARMLESS:
+    if controller == "cgroup" and key not in HARMLESS:
         cause = "the files of the cgroup core are the supervisor's own"
-        nonsense(field, key, cause, f"Leave it out; of these only {', '.join(sorted(_HARMLESS))} may be set.")
+        nonsense(field, key, cause, f"Leave it out; of these only {', '.join(sorted(HARMLESS))} may be set.")
     if controller not in CONTROLLERS | {"cgroup"}:
         cause = f"cgroup v2 has no controller {controller}"
         nonsense(field, key, cause, f"Use one of {', '.join(sorted(CONTROLLERS))}.")

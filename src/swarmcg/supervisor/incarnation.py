@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from swarmcg.bot import ExitReport, Leftovers, Row
+from swarmcg.bot import ExitReport, Leftovers
 from swarmcg.cgroup.files import read_text
 from swarmcg.cgroup.limits import Limits, limits_of
 from swarmcg.cgroup.oom import OomWatch
-from swarmcg.cgroup.recorded import Limited, Moment, Pathname, Seconds
+from swarmcg.cgroup.recorded import InForce, Moment, NotInForce, Pathname, Seconds
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.usage import Usage, usage
 from swarmcg.errors import StuckError, SwarmcgError, printable
@@ -49,8 +49,8 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     work_directory: Pathname | None = None
     report_file: Pathname | None = None
     detached: bool = False
-    limits: dict[Limited, str] = {}
-    unenforced: tuple[Row, ...] = ()
+    limits: InForce = {}
+    unenforced: NotInForce = ()
 
 
 class Listener(Protocol):
