@@ -203,6 +203,35 @@ def test_a_state_directory_on_a_file_system_that_does_not_answer() -> None:
     assert found["place.cache"].state != "fail"
 
 
+def empty(home: Path) -> None:
+    (home / "cgroup.kill").write_text("1")
+    cgroups.wait_until_empty(home)
+
+
+def test_a_delegated_cgroup_in_which_others_live_is_no_home_and_the_cure_makes_one(
+    home: Path, tmp_path: Path
+) -> None:
+    """As for a user whose shell lives in what was delegated to him; and a start says the same."""
+    for path in (home, home / "cgroup.procs", home / "cgroup.subtree_control"):
+        os.chown(path, 65534, 65534)
+    tmp_path.chmod(0o755)
+    state = tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 65534, 65534)
+    env = {"XDG_STATE_HOME": str(state), "XDG_RUNTIME_DIR": str(state), "HOME": "/nonexistent"}
+    crowd = f"echo $$ > {home}/cgroup.procs; sleep 600 >/dev/null 2>&1 &"
+    found = told(setup=f"{crowd} true", nobody=True, env=env)["home"]
+    assert (found.state, "others live in it" in found.why) == ("fail", True)
+    empty(home)
+    words, _, cure = (found.remedy or "").partition(": ")
+    assert f"--home {home}/swarmcg, " in words
+    setup = f"{crowd} ({cure}) 2>/dev/null || true"
+    mended = told("--home", f"{home}/swarmcg", setup=setup, nobody=True, env=env)["home"]
+    assert (mended.state, f"{home}/swarmcg" in mended.why) == ("ok", True)
+    empty(home)
+    (home / "others").rmdir()
+
+
 def test_a_slice_without_an_owner_and_its_cure(home: Path, tmp_path: Path) -> None:
     swarmcg = Command(home, tmp_path)
     assert told("--home", str(home))["ownerless"].state == "ok"

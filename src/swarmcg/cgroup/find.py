@@ -10,6 +10,7 @@ unless the caller said that it may be.
 import contextlib
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -24,7 +25,7 @@ from swarmcg.errors import HomeError
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["find_home", "find_homes", "home_of", "needs_scope"]
+__all__ = ["check_alone", "find_home", "find_homes", "home_of", "needs_scope"]
 
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 
@@ -71,6 +72,15 @@ def needs_scope(explicit: str | None = None, *, hierarchy: Callable[[], Hierarch
     if enclosing_slice(seen) is not None:
         return False
     return seen.own is None or not _delegated(seen.own, seen) or bool(_others(seen.own))
+
+
+def check_alone(home: Home) -> None:
+    """Whether a start could use a home that was found by who starts nothing: moves nobody.
+
+    Raises HomeError where that home is our own cgroup and others live in it, as the start would.
+    """
+    if home.path == home.hierarchy.own and not home.ours:
+        _check_others(home.path)
 
 
 def find_homes(explicit: str | None = None, *, hierarchy: Callable[[], Hierarchy] = look) -> list[Home]:
@@ -167,16 +177,21 @@ def _delegated(own: str, seen: Hierarchy) -> bool:
     assert seen.mount is not None  # noqa: S101  checked by the callers
     if os.path.realpath(own) == os.path.realpath(seen.mount) and not os.path.exists(f"{own}/cgroup.type"):
         return False  # the root of the real hierarchy is nobody's to hand over
-    for name in _DELEGATED:
-        with contextlib.suppress(OSError):
-            if os.getxattr(own, name) == b"1":
-                return True
+    if any(_marked(own, name) for name in _DELEGATED):
+        # Whoever runs below may have become another user since, for whom the mark was not made.
+        return all(os.access(path, os.W_OK) for path in (own, f"{own}/cgroup.procs"))
     if not _belongs_to_us(own):
         return False
     # Everything below a user's manager belongs to the user, and is that manager's to write unless it says otherwise.
     who = systemd.manager(seen.mount)
     ours = not f"{own}/".startswith(f"{who.top}/")
     return ours or not seen.systemd or systemd.unit_is_delegated(who, os.path.basename(own))
+
+
+def _marked(own: str, name: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.getxattr(own, name) == b"1"
+    return False
 
 
 def _belongs_to_us(own: str) -> bool:
@@ -189,16 +204,8 @@ def _belongs_to_us(own: str) -> bool:
 
 
 def _own_cgroup(own: str, seen: Hierarchy, *, enter: bool) -> Home:
-    others = _others(own)
+    _check_others(own)
     inside = str(os.getpid()) in read_text(f"{own}/cgroup.procs").split()
-    if others:
-        raise HomeError(
-            "Our own cgroup is delegated, but others live in it",
-            path=own,
-            value=" ".join(sorted(others)[:8]),
-            cause="a cgroup that holds processes cannot hand controllers down",
-            remedy="Start swarmcg in a scope of its own: systemd-run --scope -p Delegate=yes swarmcg …",
-        )
     if inside and not enter:
         raise HomeError(
             "Our own cgroup is delegated, but this process lives in it",
@@ -209,6 +216,25 @@ def _own_cgroup(own: str, seen: Hierarchy, *, enter: bool) -> Home:
     if inside:
         _enter(f"{own}/supervisor")
     return Home(path=own, hierarchy=seen, ours=False)
+
+
+def _check_others(own: str) -> None:
+    if others := _others(own):
+        raise HomeError(
+            "Our own cgroup is delegated, but others live in it",
+            path=own,
+            value=" ".join(sorted(others)[:8]),
+            cause="a cgroup that holds processes cannot hand controllers down",
+            # Without a word to systemd: what is delegated to us is ours to arrange, also where none runs.
+            remedy=f"Start swarmcg with --home {shlex.quote(f'{own}/swarmcg')}, and first move them into a leaf beside "
+            f"it: {_into_leaf(own, 'others')}",
+        )
+
+
+def _into_leaf(directory: str, name: str) -> str:
+    """The words for a shell that leave a cgroup without processes; those that end meanwhile are passed over."""
+    leaf, top = shlex.quote(f"{directory}/{name}"), shlex.quote(directory)
+    return f"mkdir -p {leaf} && for p in $(cat {top}/cgroup.procs); do echo $p > {leaf}/cgroup.procs; done"
 
 
 def _others(own: str) -> set[str]:
@@ -247,6 +273,5 @@ def _namespace_root(mount: str, seen: Hierarchy) -> Home:
         "The container's own cgroup holds processes",
         path=f"{mount}/cgroup.procs",
         cause="a cgroup that holds processes cannot hand controllers down",
-        remedy=f"Move them into a leaf first: mkdir {mount}/init && "
-        f"for p in $(cat {mount}/cgroup.procs); do echo $p > {mount}/init/cgroup.procs; done",
+        remedy=f"Move them into a leaf first: {_into_leaf(mount, 'init')}",
     )

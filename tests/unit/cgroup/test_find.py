@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from swarmcg.cgroup import find, systemd
-from swarmcg.cgroup.find import find_home, find_homes, needs_scope
+from swarmcg.cgroup.find import check_alone, find_home, find_homes, needs_scope
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.systemd import Manager
@@ -129,6 +129,32 @@ def test_a_delegated_cgroup_with_nobody_in_it(host: Hierarchy) -> None:
 def test_others_in_a_delegated_cgroup_are_not_moved(host: Hierarchy) -> None:
     error = refusal(delegated(host, os.getpid(), 1), enter=True)
     assert error.value == "1"
+
+
+def test_who_only_looks_is_told_of_others_as_a_start_is_and_moves_nobody(host: Hierarchy) -> None:
+    mine = delegated(host, os.getpid(), 1)
+    with pytest.raises(HomeError) as caught:
+        check_alone(find_home(starts=False, hierarchy=lambda: mine))
+    assert str(caught.value) == str(refusal(mine, enter=True))
+    assert not os.path.exists(f"{mine.own}/supervisor")
+    check_alone(find_home(starts=False, hierarchy=lambda: delegated(host, os.getpid())))
+    check_alone(find_home(f"{host.mount}/own/new", hierarchy=lambda: mine))
+
+
+def test_the_cure_for_others_needs_no_systemd(host: Hierarchy) -> None:
+    remedy = refusal(delegated(host, os.getpid(), 1), enter=True).remedy or ""
+    assert "systemd" not in remedy
+    assert f"mkdir -p {host.mount}/own/others" in remedy
+    assert f"--home {host.mount}/own/swarmcg" in remedy
+
+
+def test_a_mark_of_delegation_is_not_for_another_user_below(
+    host: Hierarchy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = delegated(host, os.getpid())
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "access", lambda path, _: not str(path).startswith(f"{mine.own}"))
+    assert "No cgroup is delegated" in refusal(mine, enter=True).what
 
 
 def test_we_are_not_moved_unless_that_was_allowed(host: Hierarchy) -> None:

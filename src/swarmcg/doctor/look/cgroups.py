@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from swarmcg.cgroup.files import read_text
-from swarmcg.cgroup.find import find_home, find_homes
+from swarmcg.cgroup.find import check_alone, find_home, find_homes
 from swarmcg.cgroup.hierarchy import CONTROLLERS, Hierarchy
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.systemd import manager
@@ -78,14 +78,19 @@ def _some_cgroups(seen: Hierarchy) -> Iterator[str]:
 def look_at_home(explicit: str | None, seen: Hierarchy) -> HomeSeen:
     """The home that a start would use, or what stands in its way and what its controllers would be all the same."""
     unit = find_unit() if explicit is None else None
+    abilities = None
     try:
         home = unit.home if unit else find_home(explicit, starts=False, hierarchy=lambda: seen)
         abilities = home.abilities()
         homes = [home, *find_homes(explicit, hierarchy=lambda: seen)]
+        if explicit is None and unit is None:
+            check_alone(home)
     except SwarmcgError as e:
-        return _homeless(f"{e.headline}: {e.reason}" if e.reason else e.headline, e.remedy, seen)
+        why = f"{e.headline}: {e.reason}" if e.reason else e.headline
+        return _homeless(why, e.remedy, abilities or _abilities(_grounds(seen), seen))
     except OSError as e:
-        return _homeless(f"The cgroups cannot be looked at: {e}", "See what keeps this user from it.", seen)
+        why, remedy = f"The cgroups cannot be looked at: {e}", "See what keeps this user from it."
+        return _homeless(why, remedy, abilities or _abilities(_grounds(seen), seen))
     return HomeSeen(
         path=home.path,
         to_come=home.to_come,
@@ -96,8 +101,7 @@ def look_at_home(explicit: str | None, seen: Hierarchy) -> HomeSeen:
     )
 
 
-def _homeless(why: str, remedy: str | None, seen: Hierarchy) -> HomeSeen:
-    abilities = _abilities(_grounds(seen), seen)
+def _homeless(why: str, remedy: str | None, abilities: Abilities) -> HomeSeen:
     return HomeSeen(path=None, why=why, remedy=remedy, abilities=abilities, ownerless=None)
 
 
