@@ -19,6 +19,11 @@ SOON_S: Final = float(os.environ.get("SWARMCG_TEST_SOON", "90"))
 """Bounds every wait of a test; on a loaded machine it is far from being reached."""
 
 
+def ignoring(*signals: str) -> list[str]:
+    """Words in front of a command for which these signals are ignored from the first."""
+    return ["sh", "-c", f"trap '' {' '.join(signals)}; exec \"$@\"", "sh"]
+
+
 class Command:
     """Calls swarmcg with a home and a state directory of its own."""
 

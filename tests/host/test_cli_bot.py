@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from swarmcg.bot import ExitReport
 from swarmcg.testing import SwarmingServer
-from tests.host.command import SOON_S, Command, line
+from tests.host.command import SOON_S, Command, ignoring, line
 
 
 @pytest.fixture
@@ -65,6 +66,31 @@ def test_a_bot_ends_as_its_operator_asks(
     assert (got.bot_id, got.reason) == ("bot-1", reason)
     assert process.returncode == (got.exit_code if got.signal is None else 128 + got.signal)
     assert swarmcg.slices() == []
+
+
+def test_what_the_caller_ignored_stays_ignored_while_a_bot_starts_and_runs(
+    swarmcg: Command, server: SwarmingServer, words: list[str]
+) -> None:
+    """As after nohup, or in a script's background."""
+    asked = [*ignoring("HUP", "INT"), *swarmcg.words("bot", *words)]
+    with subprocess.Popen(
+        asked,
+        env=swarmcg.env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert line(process.stderr).startswith("swarmcg: downloading ")
+        process.send_signal(signal.SIGHUP)
+        assert line(process.stderr).startswith("swarmcg: started bot-1: pid ")
+        assert server.wait_for_event("bot_connected", timeout=SOON_S)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGUSR1)
+        out, err = process.communicate(timeout=SOON_S)
+    assert err == "swarmcg: draining\nswarmcg: ended bot-1: exited\n"
+    assert "reason\texited\n" in out
 
 
 def test_limits_that_are_refused_are_refused_before_anything_is_downloaded(

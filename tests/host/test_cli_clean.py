@@ -1,11 +1,12 @@
 """What `swarmcg run` leaves when it is killed, `swarmcg clean` lists, ends, and finds no more."""
 
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.host.command import SOON_S, Command, line
+from tests.host.command import SOON_S, Command, ignoring, line
 
 FOREVER = "while :; do sleep 1; done"
 HEAD = ["ID", "INCARNATION", "PROCESSES", "AGE", "SLICE"]
@@ -89,6 +90,20 @@ def test_a_signal_to_clean_ends_all_grace_periods(swarmcg: Command) -> None:
         assert process.wait(SOON_S) == 0
         assert name in line(process.stdout) + line(process.stdout)
     assert swarmcg.slices() == []
+
+
+def test_a_hangup_that_the_caller_ignored_ends_no_grace_period(swarmcg: Command, tmp_path: Path) -> None:
+    go, done = tmp_path / "go", tmp_path / "done"
+    kill_run(swarmcg, f"trap '' TERM; echo ready; until test -e {go}; do sleep 0.1; done; : > {done}")
+    asked = [*ignoring("HUP"), *swarmcg.words("clean", "--yes", "--grace", "1h")]
+    with subprocess.Popen(asked, env=swarmcg.env, stdout=subprocess.PIPE, text=True) as process:
+        while swarmcg("clean").returncode:
+            assert process.poll() is None
+        process.send_signal(signal.SIGHUP)
+        go.touch()
+        process.communicate(timeout=SOON_S)
+    assert process.returncode == 0
+    assert done.exists()
 
 
 def test_a_run_that_lives_is_left_alone(swarmcg: Command) -> None:

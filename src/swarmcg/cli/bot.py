@@ -11,7 +11,7 @@ from typing import Final, NoReturn
 
 from swarmcg.bot import Config, StartedBot
 from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
-from swarmcg.cli.orders import DRAIN, ENDING, say
+from swarmcg.cli.orders import DRAIN, ending, say
 from swarmcg.cli.parser import Parser
 from swarmcg.cli.said import said
 from swarmcg.cli.tables import table
@@ -33,7 +33,8 @@ The bot gets a session of its own, an environment from an allow-list, and DIR.lo
 signals to this process:
   SIGUSR1                    drain: the bot finishes its task and ends
   SIGTERM, SIGINT, SIGHUP    terminate: SIGTERM to every process in the slice, then, when the grace period is
-                             over, the kill; a second one ends the grace period at once
+                             over, the kill; a second one ends the grace period at once. One that swarmcg was
+                             started with ignored, as by nohup or a script's &, stays ignored
 
 With --detach the bot outlives this command: 'swarmcg clean --yes --detached BOT_ID' ends it.
 
@@ -48,7 +49,7 @@ def main(words: Sequence[str]) -> int:
     asked = _parser().parse_args(words)
     config = _config(asked)
     report_file = options.report_file(asked)
-    for number in ENDING:
+    for number in ending():
         signal.signal(number, _give_up)
     starter = Starter(asked.swarming_url, home=asked.home, enter_home=True, report_file=report_file)
     if asked.detach:

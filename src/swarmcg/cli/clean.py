@@ -4,7 +4,6 @@ import contextlib
 import errno
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from swarmcg.cli import options, sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.detached import check_detach
 from swarmcg.cli.ending import Detached, Ender, not_detached
-from swarmcg.cli.orders import say
+from swarmcg.cli.orders import ending, say
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.signalfd import Signals
 from swarmcg.cli.tables import table
@@ -200,7 +199,7 @@ def _end(homes: Sequence[Home], grace: float | None, unit: Wire | None, ids: lis
     # Only the first home can be a directory of ours, which is the supervisor's to settle; the others are scopes.
     supervisor = Supervisor(homes[0], Journal(places().reports), in_process=True)
     ender = Ender()
-    signals = Signals((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    signals = Signals(ending())
     detached = None if unit is None else Detached(unit, ids, grace, ender, supervisor)
     supervisor.poll.watch(signals.fileno(), lambda: _hurry(supervisor, signals, detached))
     try:

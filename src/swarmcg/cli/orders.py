@@ -7,12 +7,19 @@ from typing import Final
 from swarmcg.bot import StartedBot
 from swarmcg.cli.tables import printable
 
-__all__ = ["DRAIN", "ENDING", "Orders", "say"]
+__all__ = ["DRAIN", "Orders", "ending", "say"]
 
-ENDING: Final = tuple(
+_ENDING: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
 )
 DRAIN: Final[int | None] = getattr(signal, "SIGUSR1", None)  # Windows has none
+
+
+def ending() -> tuple[int, ...]:
+    """The signals that are orders to end: not those that our caller ignored, as nohup does and a script's ``&``.
+    What is ignored stays so.
+    """
+    return tuple(number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN)
 
 
 class Orders:

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Final
 
 from swarmcg.bot import Config, ExitReport, Row, StartedBot
-from swarmcg.cli.orders import DRAIN, ENDING, Orders
+from swarmcg.cli.orders import DRAIN, Orders, ending
 from swarmcg.cli.outcome import trouble_after
 from swarmcg.elsewhere import limits
 from swarmcg.elsewhere.engine import Engine
@@ -34,7 +34,7 @@ class Watch:
     def __init__(self, bot: StartedBot, grace: float) -> None:
         self._bot: Final = bot
         self._orders: Final = Orders(bot, grace)
-        for number in (*ENDING, *(() if DRAIN is None else (DRAIN,))):
+        for number in (*ending(), *(() if DRAIN is None else (DRAIN,))):
             signal.signal(number, self._heed)
 
     def until_end(self) -> ExitReport:
@@ -57,9 +57,8 @@ def run_command(
     """
     engine = Engine(home, enter_home=True)
     foreground = _Foreground()
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, foreground.heed)
+    for number in ending():
+        signal.signal(number, foreground.heed)
     try:
         bot = engine.start(launch, argv, env, cwd=cwd, stdio=(0, 1, 2))
         foreground.follow(bot)

@@ -11,7 +11,7 @@ from typing import Final
 from swarmcg.bot import Config, ExitReport, Row, StartedBot
 from swarmcg.cgroup.limits import recorded
 from swarmcg.cgroup.slice import Slice
-from swarmcg.cli.orders import ENDING, Orders
+from swarmcg.cli.orders import Orders, ending
 from swarmcg.cli.signalfd import Signals
 
 if sys.platform != "linux":
@@ -39,7 +39,7 @@ class Watch:
     """
 
     def __init__(self, bot: StartedBot, grace: float) -> None:
-        self._signals: Final = Signals([*ENDING, signal.SIGUSR1])
+        self._signals: Final = Signals([*ending(), signal.SIGUSR1])
         self._bot: Final = bot
         self._orders: Final = Orders(bot, grace)
         self._outcome: ExitReport | BaseException | None = None

@@ -304,6 +304,23 @@ def test_bot_ends_as_its_operator_asks(
     assert [report.reason for report in reports(state)] == [reason]
 
 
+@pytest.mark.usefixtures("state")
+def test_bot_leaves_a_hangup_ignored_that_its_caller_ignored(server: SwarmingServer, short: str) -> None:
+    flags = ["--swarming-url", server.url, "--work-dir", short, "--python", sys.executable]
+    nohup = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh"]
+    line = [*nohup, *words("darwin", "command", "bot", *flags, "bot-1")]
+    with running(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("swarmcg: downloading ")
+        assert "without a slice" in process.stderr.readline()
+        server.wait_for_event("bot_connected", timeout=SOON_S)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGUSR1)
+        _, err = process.communicate(timeout=SOON_S)
+    assert "terminating" not in err
+    assert "draining" in err
+
+
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("verb", ["clean", "host", "set"])
 def test_what_needs_linux_says_so(platform: str, verb: str) -> None:
