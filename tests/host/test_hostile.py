@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,19 @@ import pytest
 from swarmcg.cgroup.slice import Slice
 from swarmcg.keeper.spawn import Order
 from swarmcg.supervisor.launch import Launch
-from tests.host.engine import ENV, SOON_S, Driver, Engine, compiled, in_slice, marked, read_line, said, slices
+from tests.host.engine import (
+    ENV,
+    SOON_S,
+    Driver,
+    Engine,
+    compiled,
+    in_slice,
+    marked,
+    read_line,
+    reports,
+    said,
+    slices,
+)
 
 pytestmark = pytest.mark.hostile
 
@@ -82,6 +95,38 @@ def test_it_is_gone_after_its_grace(
     assert report.leftovers.count >= 1
     assert report.leftovers.names
     assert engine.reports() == [report]
+
+
+STORM_OF_CGROUPS: Final = """
+import contextlib, os
+own = next(line[3:].strip() for line in open("/proc/self/cgroup") if line.startswith("0::"))
+mount = next(line.split()[1] for line in open("/proc/mounts") if line.split()[2] == "cgroup2")
+child = os.fork()
+if child:
+    print("ready", flush=True)
+paths = [f"{mount}{own}/{bool(child)}-{i}" for i in range(100)]
+while True:
+    for act in (os.mkdir, os.rmdir):
+        for path in paths:
+            with contextlib.suppress(OSError):
+                act(path)
+"""
+
+
+def test_who_makes_and_removes_cgroups_all_the_time_keeps_nobody_from_a_report(
+    home: Path, tmp_path: Path
+) -> None:
+    for _ in range(5):
+        with Engine(home, tmp_path) as engine:
+            for k in range(3):
+                engine.start("sleep", "1000", bot_id=f"quiet-{k}", grace=1)
+                engine.start(
+                    sys.executable, "-c", STORM_OF_CGROUPS, bot_id=f"storm-{k}", ready=True, grace=0.05
+                )
+            engine.connection.close(SOON_S)
+            assert engine.connection._process.returncode == 0
+    reasons = Counter(report.reason for report in reports(tmp_path / "reports.jsonl"))
+    assert (reasons["terminated"], reasons.total()) == (30, 30)
 
 
 def test_threads_count_as_the_one_process_that_they_are(

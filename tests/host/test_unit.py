@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -415,6 +416,86 @@ def test_a_request_of_a_newer_client_is_told_that_the_unit_is_older(unit: Unit) 
             said = ours.recv(4096)
     assert b'"fly"' in said
     assert b"started by an older swarmcg" in said
+
+
+SENSELESS = {
+    "an empty id": {"bot_id": ""},
+    "half a character": {"bot_id": "\ud800"},
+    "a grace without end": {"grace": 1e300},
+    "a path with NUL": {"work_directory": "/tmp/\0"},
+    "a report's path with NUL": {"report_file": "/tmp/\0"},
+    "a field of another type": {"detach": "yes"},
+    "argv of numbers": {"argv": [1, 2]},
+    "cwd a number": {"cwd": 7},
+    "env of numbers": {"env": {"a": 1}},
+}
+
+
+@pytest.mark.parametrize("part", SENSELESS.values(), ids=SENSELESS.keys())
+def test_a_start_that_makes_no_sense_fails_and_ends_nobody(unit: Unit, part: dict[str, Any]) -> None:
+    with _between_others(unit) as channel:
+        _start(channel, part)
+        said = channel.recv(4096)
+    assert b"ConfigError" in said
+    assert unit.slices() == ["other"]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"do": "drain", "deadline": 1e300},
+        {"do": "drain", "deadline": float("inf")},
+        {"do": "drain", "deadline": float("nan")},
+        {"do": "drain"},
+        {"do": "terminate", "grace": float("inf")},
+        {"do": "terminate", "grace": "x"},
+    ],
+)
+def test_an_order_that_makes_no_sense_is_hung_up_on_and_ends_nobody(
+    unit: Unit, order: dict[str, Any]
+) -> None:
+    with _between_others(unit) as channel:
+        _start(channel, {})
+        assert b"started" in channel.recv(4096)
+        Wire(channel).send(order)
+        assert channel.recv(4096) == b""
+
+
+@pytest.mark.parametrize("order", [{"do": "end", "ids": ["other"]}, {"do": "end", "ids": 5}, {"do": "stop"}])
+def test_an_end_without_end_is_hung_up_on_and_ends_nobody(unit: Unit, order: dict[str, Any]) -> None:
+    with _between_others(unit, order | {"grace": float("inf")}) as channel:
+        assert channel.recv(4096) == b""
+
+
+@contextlib.contextmanager
+def _between_others(unit: Unit, order: dict[str, Any] | None = None) -> Iterator[socket.socket]:
+    """A channel of one client, or the connection that an order was sent over; another client's bot outlives it all."""
+    pid, _ = unit.detach("other", *FOREVER)
+    host = unit.processes()["host"]
+    with _connected(unit) as control:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SOON_S)
+        with ours, theirs:
+            if order is None:
+                Wire(control).send({"do": "attach"}, [theirs.fileno()])
+                theirs.close()
+                yield ours
+            else:
+                Wire(control).send(order)
+                yield control
+    until(lambda: unit.slices() == ["other"])
+    assert (unit.processes()["host"], lives(pid)) == (host, True)
+
+
+def _start(channel: socket.socket, part: dict[str, Any]) -> None:
+    """Asks for a start that differs from a good one in a part: of the order, or of what it launches."""
+    whole = {"do": "start", "argv": FOREVER, "env": {}, "cwd": "/"}
+    launch = {name: value for name, value in part.items() if name not in whole}
+    asked = whole | {"launch": {"bot_id": "bot", "grace": 0} | launch}
+    with open(os.devnull, "rb+") as null:
+        Wire(channel).send(
+            asked | {name: part[name] for name in part.keys() & whole.keys()}, [null.fileno()] * 3
+        )
 
 
 def test_a_unit_out_of_descriptors_waits_for_some_and_ends_nobody(unit: Unit) -> None:

@@ -283,8 +283,13 @@ class Slice:
         """Lets all go on, also in cgroups below that the bot froze by itself."""
         with contextlib.ExitStack() as held:
             for directory in self._tree(held):
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     write_line(f"{directory}/cgroup.freeze", "0")
+                except OSError as e:
+                    # ENODEV when it was removed between open and write (cgroup_kn_lock_live(), Linux 6.1): the bot
+                    # makes and removes cgroups.
+                    if e.errno not in {errno.ENOENT, errno.ENODEV}:
+                        raise
 
     def can_kill(self) -> bool:
         """Whether this kernel kills whole cgroups (cgroup.kill, since Linux 5.14)."""

@@ -191,14 +191,14 @@ class Incarnation:
     def stop(self, grace: float | None = None) -> None:
         """Begins or shortens the grace period."""
         self.say("terminating, %g s of grace", self.intent.grace if grace is None else grace)
-        self.do(self.ladder.terminate(time.monotonic(), grace))
+        self.contained(lambda: self.do(self.ladder.terminate(time.monotonic(), grace)))
 
     def drain(self, deadline: float | None) -> None:
         """Asks the bot to finish its task."""
         self.say("draining")
         with contextlib.suppress(OSError):
             self.slice.remember("draining", {"at": time.time()})  # for whoever looks at it
-        self.do(self.ladder.drain(time.monotonic(), deadline))
+        self.contained(lambda: self.do(self.ladder.drain(time.monotonic(), deadline)))
 
     def main_ended(self, exit_code: int | None, number: int | None, at: float) -> None:
         """The keeper reaped the main process."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from swarmcg.bot import ExitReport
+from swarmcg.cgroup.recorded import Seconds
 from swarmcg.errors import StuckError, SwarmcgError
 from swarmcg.keeper.wire import Wire
 from swarmcg.supervisor.incarnation import Incarnation, Listener
@@ -72,9 +73,10 @@ class Peer(Client):
                 self.tell({"event": "guest"})
                 self._host.receive_guest(self)
             case "end":
-                self.end(message["ids"], message["grace"])
+                ids, grace = message["ids"], message["grace"]
+                self.end(msgspec.convert(ids, list[str] | None), msgspec.convert(grace, Seconds | None))
             case "stop":
-                self._host.stop(self, message["grace"])
+                self._host.stop(self, msgspec.convert(message["grace"], Seconds))
 
     def _born(self, bot: Incarnation) -> None:
         for key in self._bots.keys() - self._host.supervisor.bots.keys():

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -16,14 +16,23 @@ from swarmcg.cgroup.hierarchy import look
 from swarmcg.cgroup.names import is_slice_name, slice_name
 from swarmcg.cgroup.recorded import Count, ExitCode, Moment, Pid, SignalNumber, tellable
 from swarmcg.cgroup.slice import Slice, recall
-from swarmcg.errors import CgroupError
+from swarmcg.errors import CgroupError, ConfigError
 from swarmcg.keeper.spawn import start_time
 from swarmcg.supervisor.incarnation import Intent, Main
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["erase", "exit_of", "intent_of", "main_of", "owner_of", "record_owner", "work_directories"]
+__all__ = [
+    "erase",
+    "exit_of",
+    "intent_of",
+    "main_of",
+    "owner_of",
+    "record_owner",
+    "recordable",
+    "work_directories",
+]
 
 _ERASE_S: Final = 10.0
 _WANT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -39,6 +48,23 @@ def intent_of(held: Slice) -> Intent | None:
         if tellable(told) and slice_name(intent.bot_id, intent.incarnation) == os.path.basename(held.path):
             return intent
     return None
+
+
+def recordable(intent: Intent) -> dict[str, Any]:
+    """What is recorded at the making, once it is known that :func:`intent_of` will take it for what it is.
+
+    Raises ConfigError for one that nobody could read back: who ends the bot would not know how, nor where to report it.
+    """
+    record: dict[str, Any] = msgspec.to_builtins(intent)
+    try:
+        msgspec.convert(record, Intent)
+    except msgspec.ValidationError as e:
+        raise ConfigError(
+            "The start asks for what cannot be recorded with the slice",
+            cause=str(e),
+            remedy="Name paths without NUL, and a grace period that ends.",
+        ) from e
+    return record
 
 
 def work_directories(top: str | None = None) -> frozenset[str] | None:

@@ -13,14 +13,15 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from swarmcg.bot import ExitReport
+from swarmcg.bot import ExitReport, check_bot_id, check_grace
 from swarmcg.cgroup.find import find_home
 from swarmcg.cgroup.home import Home
-from swarmcg.errors import StartError, StuckError, SwarmcgError
+from swarmcg.cgroup.recorded import Seconds
+from swarmcg.errors import ConfigError, StartError, StuckError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.journald import speak
 from swarmcg.keeper.spawn import Order
@@ -34,6 +35,7 @@ if sys.platform != "linux":
 
 __all__ = ["MALFORMED", "Channel", "Client", "allow_many_files", "deafen", "end_all", "main", "taken"]
 
+_T = TypeVar("_T")
 _LOG: Final = logging.getLogger("swarmcg")
 MALFORMED: Final = (LookupError, TypeError, ValueError, RecursionError, msgspec.MsgspecError)
 """What a message of a client with another version, or of somebody who plays, can raise."""
@@ -87,28 +89,34 @@ class Channel:
                 os.close(fd)
 
     def _handle(self, message: dict[str, Any], fds: list[int]) -> None:
-        if message["do"] == "check":
-            launch = msgspec.convert(message["launch"], Launch)
-            self._admit(launch)
-            self._supervisor.check(launch)
-            self._send({"event": "possible"})
-        elif message["do"] == "start":
-            launch = msgspec.convert(message["launch"], Launch)
-            self._admit(launch)
-            stdio = (fds[0], fds[1], fds[2])
-            order = Order(
-                message["argv"], message["env"], procs=-1, cwd=message["cwd"], stdio=stdio, oom_score_adj=0
-            )
-            self._bot = self._supervisor.start(launch, order, self)
-            self._born(self._bot)
-        elif message["do"] not in {"drain", "terminate"}:
-            raise _unknown(message["do"])
-        elif self._bot is None:
-            return  # it has ended meanwhile
-        elif message["do"] == "drain":
-            self._bot.drain(message["deadline"])
-        else:
-            self._bot.stop(message["grace"])
+        match message["do"]:
+            case "check":
+                self._supervisor.check(self._admitted(_told(message, _Check).launch))
+                self._send({"event": "possible"})
+            case "start":
+                self._start(_told(message, _Start), (fds[0], fds[1], fds[2]))
+            case "drain":
+                deadline = msgspec.convert(message["deadline"], Seconds | None)
+                if self._bot is not None:  # else it has ended meanwhile
+                    self._bot.drain(deadline)
+            case "terminate":
+                grace = msgspec.convert(message["grace"], Seconds | None)
+                if self._bot is not None:
+                    self._bot.stop(grace)
+            case unknown:
+                raise _unknown(unknown)
+
+    def _admitted(self, launch: Launch) -> Launch:
+        check_bot_id(launch.bot_id)
+        check_grace(launch.grace)
+        self._admit(launch)
+        return launch
+
+    def _start(self, asked: "_Start", stdio: tuple[int, int, int]) -> None:
+        launch = self._admitted(asked.launch)
+        order = Order(asked.argv, asked.env, procs=-1, cwd=asked.cwd, stdio=stdio, oom_score_adj=0)
+        self._bot = self._supervisor.start(launch, order, self)
+        self._born(self._bot)
 
     def started(self, bot: Incarnation) -> None:
         """See Listener."""
@@ -146,6 +154,29 @@ class Channel:
         if self._wire.fileno() >= 0:
             self._supervisor.poll.ignore(self._wire.fileno())
             self._wire.close()
+
+
+class _Check(msgspec.Struct):
+    launch: Launch
+
+
+class _Start(msgspec.Struct):
+    launch: Launch
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str | None
+
+
+def _told(message: dict[str, Any], kind: type[_T]) -> _T:
+    """Raises ConfigError for what is no such order: it was asked for by somebody's program, who can mend it."""
+    try:
+        return msgspec.convert(message, kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(
+            "The order to start was not understood",
+            cause=str(e),
+            remedy="Give each field what its type says.",
+        ) from e
 
 
 def _unknown(request: object) -> StartError:

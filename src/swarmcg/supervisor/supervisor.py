@@ -41,7 +41,7 @@ from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main, 
 from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
-from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of, record_owner
+from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of, record_owner, recordable
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -192,7 +192,7 @@ class Supervisor:
             unenforced=made.unenforced,
         )
         name = slice_name(intent.bot_id, intent.incarnation)
-        held = self.home.create(name, msgspec.to_builtins(intent))
+        held = self.home.create(name, recordable(intent))
         try:
             limits = held.apply(made)
             if limits:
@@ -310,7 +310,9 @@ class Supervisor:
         assert bot.main is not None  # noqa: S101  callers looked
         self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
         # The pidfd of a dead process stays readable: one event is enough.
-        self.poll.watch(fd, bot.main_lost, select.EPOLLIN | select.EPOLLONESHOT)
+        self.poll.watch(
+            fd, functools.partial(bot.contained, bot.main_lost), select.EPOLLIN | select.EPOLLONESHOT
+        )
 
     def _watch_slice(self, bot: Incarnation) -> None:
         """Wakes up whenever the slice becomes empty or frozen, or something is killed for want of memory."""

@@ -1,12 +1,16 @@
 """What is read back from a slice's attributes, which its bot may have written."""
 
+import errno
 import json
+import os
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
 
-from swarmcg.cgroup.slice import packet_rules
+from swarmcg.cgroup import slice as module
+from swarmcg.cgroup.slice import Slice, packet_rules
 from swarmcg.resources import Marking, NetworkPlan, Rate
 
 KEPT: Final = NetworkPlan(
@@ -57,3 +61,29 @@ def test_packet_rules_are_read_back_as_they_were_kept() -> None:
 )
 def test_packet_rules_that_we_never_kept_count_as_none(change: dict[str, Any]) -> None:
     assert packet_rules(msgspec.to_builtins(KEPT) | change) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+def test_a_cgroup_that_goes_while_its_slice_is_thawed_is_thawed(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    thawed = []
+
+    def write_line(path: str, line: str) -> None:
+        if "/sub/" in path:
+            raise OSError(number, os.strerror(number))
+        thawed.append((path, line))
+
+    monkeypatch.setattr(module, "write_line", write_line)
+    Slice(str(tmp_path), -1).thaw()
+    assert thawed == [(f"{tmp_path}/cgroup.freeze", "0")]
+
+
+def test_a_cgroup_that_cannot_be_thawed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_line(path: str, line: str) -> None:
+        raise PermissionError(errno.EACCES, f"{path} {line}")
+
+    monkeypatch.setattr(module, "write_line", write_line)
+    with pytest.raises(PermissionError):
+        Slice(str(tmp_path), -1).thaw()
