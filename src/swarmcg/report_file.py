@@ -3,11 +3,12 @@
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
 from swarmcg.bot import ExitReport
 from swarmcg.errors import StateError
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_report_to"]
 
 
 def write_report(path: str, report: ExitReport) -> None:
@@ -15,14 +16,34 @@ def write_report(path: str, report: ExitReport) -> None:
 
     Raises StateError.
     """
-    text = report.to_json() + b"\n"
-    try:
+    text = _text(report)
+    with _errors(path, "Name a file in a directory that can be written."):
         if _is_special(path):
             _write_special(path, text)
         else:
             _replace(os.path.realpath(path), text)
+
+
+def write_report_to(fd: int, name: str, report: ExitReport) -> None:
+    """Writes the report to an open descriptor, where its offset is. Blocks as long as whoever reads it takes nothing.
+
+    Raises StateError, which calls the descriptor by the ``name``.
+    """
+    text = memoryview(_text(report))
+    with _errors(name, "See that it is open for writing, that somebody reads it, and that there is room."):
+        while text:
+            text = text[os.write(fd, text) :]
+
+
+def _text(report: ExitReport) -> bytes:
+    return report.to_json() + b"\n"
+
+
+@contextlib.contextmanager
+def _errors(path: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as e:
-        remedy = "Name a file in a directory that can be written."
         raise StateError("The report could not be written", path=path, errno=e.errno, remedy=remedy) from e
 
 

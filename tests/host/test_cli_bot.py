@@ -68,6 +68,27 @@ def test_a_bot_ends_as_its_operator_asks(
     assert swarmcg.slices() == []
 
 
+def test_a_report_to_a_descriptor_of_ours_is_written_there_by_whoever_owns_the_slice(
+    swarmcg: Command, server: SwarmingServer, words: list[str], tmp_path: Path
+) -> None:
+    """The slice's owner is another process, which has another standard output, or in the unit other ones all over."""
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        process = subprocess.Popen(
+            swarmcg.words("bot", "--report", "/dev/stdout", *words),
+            env=swarmcg.env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    with process:
+        server.wait_for_event("bot_connected", timeout=SOON_S)
+        while "started" not in line(process.stderr):
+            pass
+        process.send_signal(signal.SIGUSR1)
+        process.communicate(timeout=SOON_S)
+    report, *table = said.read_bytes().splitlines()
+    assert ExitReport.from_json(report).reason == "exited"
+    assert b"reason\texited" in table
+
+
 def test_what_the_caller_ignored_stays_ignored_while_a_bot_starts_and_runs(
     swarmcg: Command, server: SwarmingServer, words: list[str]
 ) -> None:

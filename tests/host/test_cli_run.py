@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmcg.bot import ExitReport
 from tests.host.command import SOON_S, Command, line
 
 READY = "echo ready"
@@ -107,6 +108,41 @@ def test_a_report_for_which_there_is_no_room_is_told_once(swarmcg: Command, scri
     )
     (report,) = swarmcg.reports()
     assert how in {f"with exit code {report.exit_code}", f"by signal {report.signal}"}
+
+
+@pytest.mark.parametrize("name", ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"])
+def test_a_report_to_a_descriptor_of_ours_stands_in_order_among_what_others_write_there(
+    swarmcg: Command, tmp_path: Path, name: str
+) -> None:
+    """The shell opens its file without O_APPEND: all who write share one offset, as with any program's output."""
+    said = tmp_path / "said"
+    done = swarmcg.sh(f"{{ $RUN --report {name} -- sh -c 'echo one >&2'; echo two >&2; }} 2>{said}")
+    assert (done.returncode, done.stdout) == (0, "")
+    one, report, two = said.read_bytes().splitlines()
+    assert (one, two) == (b"one", b"two")
+    assert ExitReport.from_json(report) == swarmcg.reports()[0]
+
+
+def test_a_report_to_a_descriptor_that_is_not_open_or_will_be_gone_forbids_the_start(
+    swarmcg: Command,
+) -> None:
+    for words, why in (
+        (["--report", "/dev/fd/77"], "--report cannot be written (/dev/fd/77)"),
+        (["--report", "/dev/stderr", "--detach"], "--report /dev/stderr and --detach exclude each other"),
+    ):
+        done = subprocess.run(
+            [swarmcg.words("run")[0], "run", *words, "--", "true"],
+            check=False, capture_output=True, text=True, timeout=SOON_S, env=swarmcg.env,
+        )  # fmt: skip
+        assert done.returncode == 125
+        assert done.stderr.startswith(f"swarmcg: {why}")
+
+
+def test_a_report_to_a_descriptor_that_takes_nothing_is_told_as_any(swarmcg: Command) -> None:
+    done = swarmcg.sh("$RUN --report /dev/fd/3 -- sh -c 'exit 3' 3>/dev/full")
+    assert done.returncode == 125
+    first = "swarmcg: The command ended with exit code 3, but the report could not be written (/dev/fd/3)"
+    assert done.stderr.splitlines()[0] == first
 
 
 def test_limits_that_cannot_be_enforced_forbid_the_start_or_are_reported(

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from swarmcg.bot import ExitReport
 from swarmcg.errors import StateError
 from swarmcg.journal import Journal
-from swarmcg.report_file import write_report
+from swarmcg.report_file import write_report, write_report_to
 
 
 def report(incarnation: str = "0123456789abcdef", bot_id: str = "bot") -> ExitReport:
@@ -165,6 +165,25 @@ def test_a_report_to_a_pipe_that_nobody_reads_does_not_hang(tmp_path: Path) -> N
     with pytest.raises(StateError) as caught:
         write_report(str(tmp_path / "pipe"), report())
     assert caught.value.errno == errno.ENXIO
+
+
+def test_a_report_to_a_descriptor_is_written_whole_at_its_offset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: whole(fd, data[:7]))
+    with (tmp_path / "said").open("wb", buffering=0) as f:
+        f.write(b"one\n")
+        write_report_to(f.fileno(), "/dev/fd/9", report())
+        f.write(b"two\n")
+    assert (tmp_path / "said").read_bytes() == b"one\n" + report().to_json() + b"\ntwo\n"
+
+
+def test_a_report_to_a_descriptor_that_takes_nothing_is_one_error() -> None:
+    with open("/dev/null", "rb") as f, pytest.raises(StateError) as caught:
+        write_report_to(f.fileno(), "/dev/fd/9", report())
+    assert (caught.value.path, caught.value.errno) == ("/dev/fd/9", errno.EBADF)
+    assert caught.value.remedy
 
 
 def test_a_report_file_without_a_directory(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from typing import Final, NoReturn
 
 from swarmcg.bot import Config, StartedBot
 from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
+from swarmcg.cli.complaint import complain
 from swarmcg.cli.orders import DRAIN, ending, say
 from swarmcg.cli.parser import Parser
+from swarmcg.cli.reported import reported
 from swarmcg.cli.said import said
 from swarmcg.cli.tables import table
+from swarmcg.errors import StateError
 from swarmcg.starter import Starter
 
 if sys.platform == "linux":
@@ -48,10 +51,10 @@ def main(words: Sequence[str]) -> int:
     """See :class:`swarmcg.cli.main.Verb`."""
     asked = _parser().parse_args(words)
     config = _config(asked)
-    report_file = options.report_file(asked)
+    to = reported(asked)
     for number in ending():
         signal.signal(number, _give_up)
-    starter = Starter(asked.swarming_url, home=asked.home, enter_home=True, report_file=report_file)
+    starter = Starter(asked.swarming_url, home=asked.home, enter_home=True, report_file=to.file)
     if asked.detach:
         detached.check_detach(asked.home)
         with starter:
@@ -67,6 +70,10 @@ def main(words: Sequence[str]) -> int:
         if rows := unenforced(bot, config):
             say(f"not in force: {', '.join(row.field for row in rows)}")
         report = watch.until_end()
+    try:
+        to.tell(report)
+    except StateError as e:
+        complain(e)  # the bot's end is told all the same, as after any other trouble with its report
     say(f"ended {bot.bot_id}: {report.reason}")
     table(("EXIT REPORT", ""), outcome.lines(report), sys.stdout)
     return outcome.status(report)

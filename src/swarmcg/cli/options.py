@@ -1,6 +1,5 @@
 """The flags that several verbs share, beside the limits."""
 
-import os
 import tomllib
 from argparse import Namespace
 
@@ -11,7 +10,7 @@ from swarmcg.errors import ResourcesError
 from swarmcg.resources import LinuxResources
 from swarmcg.resources.toml import from_toml
 
-__all__ = ["add_environment", "add_home", "add_policy", "add_unenforceable", "base_resources", "report_file"]
+__all__ = ["add_environment", "add_home", "add_policy", "add_unenforceable", "base_resources"]
 
 
 def add_policy(parser: Parser) -> None:
@@ -22,7 +21,11 @@ def add_policy(parser: Parser) -> None:
         default=f"{GRACE_INTERVAL:g}",
         help="between SIGTERM and the kill: seconds, or 90s, 3m (default: %(default)s)",
     )
-    parser.add_argument("--report", metavar="FILE", help="write the exit report there, as one JSON object")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write the exit report there, as one JSON object: a file, /dev/stderr, /dev/fd/N",
+    )
     add_unenforceable(
         parser,
         "what to do when a limit cannot be enforced: fail, or start and report it (default: %(default)s)",
@@ -108,25 +111,3 @@ def _read(path: str) -> bytes:
             remedy="Name an OCI file.",
         )
     return text
-
-
-def report_file(asked: Namespace) -> str | None:
-    """The report's absolute path, once it is clear that it can be written there. Raises UsageError."""
-    if asked.report is None:
-        return None
-    path = os.path.abspath(str(asked.report))
-    if asked.report == "-":
-        raise UsageError(
-            "--report - names no file",
-            cause="the report would stand among the command's own output",
-            remedy="Name a file, or /dev/stderr.",
-        )
-    directory = os.path.dirname(path)
-    if os.path.isdir(path) or not os.access(directory, os.W_OK | os.X_OK):
-        raise UsageError(
-            "--report cannot be written",
-            path=path,
-            cause="it is a directory" if os.path.isdir(path) else f"{directory} is missing or not writable",
-            remedy="Name a file in a directory that can be written.",
-        )
-    return path

@@ -12,7 +12,8 @@ from swarmcg.cli import detached, environment, flags, network, options, outcome,
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.orders import say
 from swarmcg.cli.parser import Parser, UsageError
-from swarmcg.errors import StartError
+from swarmcg.cli.reported import reported
+from swarmcg.errors import StartError, StateError
 from swarmcg.supervisor.launch import Launch
 
 if sys.platform == "linux":
@@ -67,7 +68,8 @@ def main(words: Sequence[str]) -> int:
         )
     if not command[0]:
         return _not_started(_NAMELESS)
-    launch = _launch(asked, command[0])
+    to = reported(asked)
+    launch = _launch(asked, command[0], to.file)
     ours = environment.inherited()
     env = ours | environment.added(asked.env, asked.env_file, ours)
     try:
@@ -83,6 +85,10 @@ def main(words: Sequence[str]) -> int:
         if e.step != "exec":
             raise
         return _not_started(e)
+    try:
+        to.tell(report)
+    except StateError as e:
+        raise outcome.trouble_after(report, e) from e
     if (said := outcome.want_of_memory(report)) is not None:
         say(said)
     return outcome.status(report)
@@ -115,7 +121,7 @@ def _parser() -> Parser:
     return parser
 
 
-def _launch(asked: argparse.Namespace, program: str) -> Launch:
+def _launch(asked: argparse.Namespace, program: str, report_file: str | None) -> Launch:
     wanted, lenient = flags.resources(asked, options.base_resources(asked))
     return Launch(
         bot_id=check_bot_id(_default_id(program) if asked.id is None else asked.id),
@@ -125,7 +131,7 @@ def _launch(asked: argparse.Namespace, program: str) -> Launch:
         lenient=lenient,
         grace=sizes.grace("--grace", asked.grace),
         drain="sigterm",
-        report_file=options.report_file(asked),
+        report_file=report_file,
         service=False,
     )
 
