@@ -1,15 +1,18 @@
 """Getting a bot's code, from a real server on loopback that can be made to misbehave."""
 
+import contextlib
 import errno
 import hashlib
 import io
 import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import urllib.request
 import zipfile
 from collections.abc import Iterator
@@ -237,6 +240,32 @@ def test_a_zip_that_python_cannot_run_is_refused(server: SwarmingServer, tmp_pat
     assert "__main__.py" in str(refusal(server, tmp_path))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2], ids=["lzma", "bzip2"])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_zip_compressed_as_python_imports_nothing_is_refused(
+    server: SwarmingServer, tmp_path: Path, method: int, damaged: bool
+) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        archive.writestr("__main__.py", "print('a bot')" * 100)
+    content = bytearray(whole.getvalue())
+    if damaged:
+        stream = content.index(b"__main__.py") + len("__main__.py")
+        content[stream + 4 : stream + 30] = b"\xff" * 26
+    server.zip = bytes(content)
+    assert "imports nothing" in str(refusal(server, tmp_path))
+
+
+def test_a_zip_that_takes_more_memory_than_there_is_is_refused(
+    server: SwarmingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", refuse)
+    assert "more memory than there is" in str(refusal(server, tmp_path))
+
+
 def test_a_page_of_a_portal_is_refused(server: SwarmingServer, tmp_path: Path) -> None:
     server.zip = b"<html>Log in</html>"
     assert "portal" in str(refusal(server, tmp_path))
@@ -284,6 +313,77 @@ def test_a_zip_that_unpacks_to_too_much_is_refused(server: SwarmingServer, tmp_p
     assert "unpacks to 100000 bytes" in str(refusal(server, tmp_path, max_unpacked_bytes=99_999))
 
 
+@contextlib.contextmanager
+def answering(*pieces: bytes) -> Iterator[str]:
+    """The URL of a server that sends this to whoever asks, as long as it is taken."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.recv(1 << 16)
+                    for piece in pieces:
+                        connection.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def redirect_to(location: str) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: " + location.encode() + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Content-Length: " + b"1" * 4400, b"xx"),
+        (b"Content-Length: " + b"1" * 19, b"xx"),
+        (b"Transfer-Encoding: chunked", b"-5\r\nhello\r\n0\r\n\r\n"),
+        (b"Transfer-Encoding: chunked", b"-1\r\nhello\r\n0\r\n\r\n"),
+        (b"Transfer-Encoding: chunked", b"f" * 100 + b"\r\nhello"),
+        (b"Transfer-Encoding: chunked", b"x\r\nhello"),
+    ],
+    ids=["4400 digits", "19 digits", "chunk -5", "chunk -1", "chunk of 100 digits", "chunk x"],
+)
+def test_a_size_that_is_none_is_a_network_error(tmp_path: Path, header: bytes, body: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\n" + header + b"\r\n\r\n" + body
+    with answering(answer) as url, pytest.raises(BotCodeError, match="5 attempts") as caught:
+        get(url, tmp_path)
+    assert caught.value.what == "The bot code cannot be downloaded"
+    assert len(str(caught.value)) < 1000
+    assert stored(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=["a chunk without end", "chunks of one byte"],
+)
+def test_no_more_than_the_limit_comes_into_memory(tmp_path: Path, head: bytes) -> None:
+    chunks = b"1\r\nx\r\n" * (1 << 17)
+    tracemalloc.start()
+    try:
+        with answering(head, *[chunks] * 64) as url, pytest.raises(BotCodeError, match="too big") as caught:
+            get(url, tmp_path, max_bytes=3 << 20)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(caught.value.value, int)
+    assert 3 << 20 < caught.value.value <= 6 << 20
+    assert most < 24 << 20
+    assert stored(tmp_path) == []
+
+
 @pytest.mark.parametrize("head", [False, True], ids=["body", "headers"])
 def test_the_total_time_holds_against_a_drip(server: SwarmingServer, tmp_path: Path, head: bool) -> None:
     server.fail(VERSION, faults.drip(0.02, head=head), times=5)
@@ -317,6 +417,28 @@ def test_a_redirect_leads_nowhere_but_to_http(server: SwarmingServer, tmp_path: 
     assert error.value == location
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "a..b",
+        ".a",
+        "a" * 64 + ".example",
+        "%E9.b",
+        "a%2eb",
+        "é.example",
+        "u:p@b",
+        "b:99999",
+        "b:x",
+        "a" * 63 + ".b" * 100,
+    ],
+)
+def test_a_redirect_leads_nowhere_but_to_a_host(tmp_path: Path, host: str) -> None:
+    with answering(redirect_to(f"http://{host}/x")) as url, pytest.raises(BotCodeError) as caught:
+        get(url, tmp_path)
+    assert "redirects to where no bot code is taken from" in str(caught.value)
+    assert caught.value.value == f"http://{host}/x".encode().decode("latin-1")
+
+
 def test_an_old_version_redirects_on_to_the_live_one(server: SwarmingServer, tmp_path: Path) -> None:
     server.fail("bot_code", faults.redirect("/swarming/api/v1/bot/bot_code/" + "0" * 64))
     assert Path(get(server.url, tmp_path)).read_bytes() == server.zip
@@ -343,7 +465,8 @@ def test_a_name_that_does_not_resolve_is_a_network_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "url",
     ["", "ftp://host", "file:///x", "host:80", "http://", "http://u:p@host", "http://host/?a=1", "http://host/#x",
-     "http://host:99999", "http://ho st", "http://host\n", "http://[::1", "https://hö", 7, None],
+     "http://host:99999", "http://ho st", "http://host\n", "http://[::1", "https://hö", 7, None,
+     "http://a..b", "http://" + "a" * 64, "http://a%2eb"],
 )  # fmt: skip
 def test_an_unusable_url_is_an_error_before_anything_is_asked(url: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="URL of the Swarming server is unusable") as caught:

@@ -15,9 +15,12 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from swarmcg.errors import BotCodeError
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["Cache", "install"]
 
@@ -25,6 +28,8 @@ _IN_USE: Final = 3600.0
 """For how many seconds after its last use a zip is not pruned, nor an unfinished file taken for abandoned."""
 
 _INCOMING: Final = ".incoming-"
+_IMPORTED: Final = (0, 8)
+"""zipfile.ZIP_STORED and ZIP_DEFLATED."""
 _DIGEST: Final = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -186,19 +191,30 @@ def _fault(file: IO[bytes], max_unpacked_bytes: int) -> str | None:
 
     try:
         with zipfile.ZipFile(file) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > max_unpacked_bytes:
-                return f"the zip unpacks to {unpacked} bytes, and {max_unpacked_bytes} are allowed"
-            damaged = archive.testzip()
-            if damaged is not None:
-                return f"the checksum of {damaged!r} in the zip is wrong"
-            if "__main__.py" not in archive.namelist():
-                return "the zip is no Python program: it has no __main__.py"
+            return _content_fault(archive, max_unpacked_bytes)
     except zipfile.BadZipFile as e:
         return f"it is no complete zip: {e}"
+    except MemoryError:
+        return "the zip takes more memory than there is"
     # A broken stream ends in whatever the decompressor of its method raises.
     except (zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError) as e:
         return f"the zip is damaged: {e}"
+
+
+def _content_fault(archive: "zipfile.ZipFile", max_unpacked_bytes: int) -> str | None:
+    members = archive.infolist()
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > max_unpacked_bytes:
+        return f"the zip unpacks to {unpacked} bytes, and {max_unpacked_bytes} are allowed"
+    # zipimport reads no other. It also keeps out LZMA, whose streams say how much memory to set aside for them.
+    strange = next((member.filename for member in members if member.compress_type not in _IMPORTED), None)
+    if strange is not None:
+        return f"{strange!r} in the zip is compressed in a way in which Python imports nothing"
+    damaged = archive.testzip()
+    if damaged is not None:
+        return f"the checksum of {damaged!r} in the zip is wrong"
+    if "__main__.py" not in archive.namelist():
+        return "the zip is no Python program: it has no __main__.py"
     return None
 
 

@@ -5,6 +5,7 @@ This module loads urllib and is itself loaded only for a download.
 
 import contextlib
 import http.client
+import re
 import ssl
 import urllib.error
 import urllib.parse
@@ -12,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from swarmcg.bot_code.patience import tamed
+from swarmcg.bot_code.patience import TooMuchError, tamed
 from swarmcg.errors import BotCodeError, ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ __all__ = ["Answer", "Deadline", "Passing", "Session", "entry_address"]
 _CHUNK: Final = 1 << 16
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _URL_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
+_HOST: Final = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+"""What the codec idna, through which the socket puts every name, and the resolver take (RFC 1035, 2.3.4)."""
+_MOST_DIGITS: Final = 18
 _NAMES_THE_CALLER: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
@@ -64,16 +68,26 @@ def entry_address(url: object, bot_id: str) -> str:
 def _url_fault(url: object) -> str | None:
     if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
         return "it is no text of characters that a URL can hold"
+    if "?" in url or "#" in url:
+        return "it has a query or a fragment"
+    return _target_fault(url)
+
+
+def _target_fault(url: str) -> str | None:
+    """Why nothing can be asked from an address: its scheme or host."""
     try:
         parts = urllib.parse.urlsplit(url)
         parts.port  # noqa: B018  it raises for a port that is none
     except ValueError as e:
         return str(e)
+    host = parts.hostname or ""
     faults = {
         "it does not begin with http:// or https://": parts.scheme not in {"http", "https"},
-        "it names no host": not parts.hostname,
+        "it names no host": not host,
         "it holds a user name, which errors and logs would show": "@" in parts.netloc,
-        "it has a query or a fragment": "?" in url or "#" in url,
+        f"{host!r} is no name of a host: that is letters, digits, - and _, up to 63 between two dots": (
+            "[" not in parts.netloc and _HOST.fullmatch(host) is None
+        ),
     }
     return next((fault for fault, found in faults.items() if found), None)
 
@@ -89,7 +103,8 @@ class Answer:
     def body(self) -> Iterator[bytes]:
         """The body, piece by piece. Raises Passing when it breaks off, BotCodeError when it is too big."""
         limit = self._session.limits.max_bytes
-        announced = _content_length(self._response)
+        with self._session.network_errors():
+            announced = _content_length(self._response)
         received = 0
         while received <= limit and (announced is None or announced <= limit):
             chunk = self._read()
@@ -98,12 +113,7 @@ class Answer:
             received += len(chunk)
             yield chunk
         else:
-            raise self._session.error(
-                "The bot code is too big",
-                value=max(announced or 0, received),
-                cause=f"{limit} bytes are allowed",
-                remedy="Check that the URL is the Swarming server's own, or allow more (Limits.max_bytes).",
-            )
+            raise self._session.too_big(max(announced or 0, received))
         if announced is not None and received != announced:
             raise self._session.passing(
                 f"{received} of {announced} bytes came before the connection was closed"
@@ -116,10 +126,17 @@ class Answer:
 
 
 def _content_length(response: Any) -> int | None:
-    """The length that the server announced; None where it did not, or where chunks tell their own."""
+    """The length that the server announced; None where it did not, or where chunks tell their own.
+
+    Raises ValueError for one with more digits than any length has.
+    """
     text = response.headers.get("Content-Length", "")
     chunked = response.headers.get("Transfer-Encoding") is not None
-    return int(text) if text.isascii() and text.isdigit() and not chunked else None
+    if chunked or not (text.isascii() and text.isdigit()):
+        return None
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"the server announced a length of {len(text)} digits")
+    return int(text)
 
 
 class Session:
@@ -139,7 +156,7 @@ class Session:
         self._deadline: Final = deadline
         base = urllib.request.build_opener() if opener is None else opener
         self._headers: Final = list(base.addheaders)
-        self._opener: Final = tamed(base, self._patience)
+        self._opener: Final = tamed(base, self._patience, limits.max_bytes)
 
     @contextlib.contextmanager
     def get(self, target: str) -> Iterator[Answer]:
@@ -158,6 +175,15 @@ class Session:
         """A BotCodeError about the address that was asked first."""
         return BotCodeError(what, path=self._address, **facts)
 
+    def too_big(self, size: int) -> BotCodeError:
+        """More bytes came, or were announced, than are allowed."""
+        return self.error(
+            "The bot code is too big",
+            value=size,
+            cause=f"{self.limits.max_bytes} bytes are allowed",
+            remedy="Check that the URL is the Swarming server's own, or allow more (Limits.max_bytes).",
+        )
+
     def passing(self, cause: str, errno: int | None = None) -> Passing:
         """A failure of the network, or of a server that does not answer as it should."""
         return Passing(
@@ -172,10 +198,17 @@ class Session:
 
     @contextlib.contextmanager
     def network_errors(self) -> Iterator[None]:
-        """What the network raises inside becomes Passing; a certificate that does not hold is final."""
+        """What the network raises inside becomes Passing; a certificate that does not hold is final, and so is an
+        answer beyond all bounds.
+
+        http.client raises ValueError for numbers that are none (sizes of chunks), the socket for names that are
+        none (those of proxies are looked at nowhere else).
+        """
         try:
             yield
-        except (OSError, http.client.HTTPException) as e:
+        except TooMuchError as e:
+            raise self.too_big(e.size) from e
+        except (OSError, http.client.HTTPException, ValueError) as e:
             root = e.reason if isinstance(e, urllib.error.URLError) else e
             if isinstance(root, ssl.SSLCertVerificationError):
                 raise self._distrusted(root) from e
@@ -225,15 +258,16 @@ class Session:
     def _location(self, here: str, location: str | None) -> str:
         try:
             target, _ = urllib.parse.urldefrag(urllib.parse.urljoin(here, location or ""))
-            scheme = urllib.parse.urlsplit(target).scheme
-        except ValueError:
-            target = scheme = ""
-        if location and (scheme == "https" or (scheme == "http" and here.startswith("http:"))):
+            fault = _target_fault(target)
+        except ValueError as e:
+            target, fault = "", str(e)
+        if location and fault is None and (target.startswith("https:") or here.startswith("http:")):
             return urllib.parse.quote(target, safe=_URL_CHARACTERS)
+        rule = "a redirect leads to http or https, and from https to https only"
         raise self.error(
             "The server redirects to where no bot code is taken from",
             value=location,
-            cause="a redirect leads to http or https, and from https to https only",
+            cause=f"{rule}; {fault}" if fault else rule,
             remedy="Check that the URL is the Swarming server's own, and what stands before it.",
         )
 
