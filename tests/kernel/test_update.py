@@ -324,6 +324,7 @@ def test_a_bot_is_changed_from_another_process(engine: Engine, home: Path, tmp_p
         (["one"], 2, "Nothing is to be changed"),
         (["three", "-m", "1g"], 2, "No bot of this id runs here"),
         (["one", "-m", "12x"], 2, "--memory cannot be used"),
+        (["one", "-m", "1k"], 2, "rounds down, here to 0"),
         (["one", "two", "--resources", "/dev/null"], 2, "not valid JSON"),
     ):
         done = swarmcg("set", *words)

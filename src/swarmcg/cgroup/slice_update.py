@@ -86,7 +86,7 @@ class SliceUpdate:
             if step.file not in now:
                 with cgroup_errors(f"{step.field} cannot be read", f"{self.path}/{step.file}", step.value):
                     now[step.file] = self._shown(step.file)
-        check(asked, made, now)
+        check(asked, made, now, page_size=abilities.page_size)
         return made, now
 
     def rules(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from swarmcg.resources import quantity
 from swarmcg.resources.plan import Plan, Step
-from swarmcg.resources.readback import settled
+from swarmcg.resources.readback import settled, unit
 from swarmcg.resources.rows import nonsense
 from swarmcg.resources.spec import LinuxResources
 
@@ -170,16 +170,27 @@ def _amount(text: str) -> float | None:
     return math.inf if first == "max" else quantity.size(first)
 
 
-def check(asked: LinuxResources, made: Plan, now: Mapping[str, str]) -> None:
-    """Raises ResourcesError when the plan contradicts what stays in force, or a limit does not cover what is
-    used and ``checkBeforeUpdate`` asks for that.
+def check(asked: LinuxResources, made: Plan, now: Mapping[str, str], *, page_size: int = 4096) -> None:
+    """Raises ResourcesError when the plan contradicts what stays in force, the kernel would round a size down to
+    nothing, or a limit does not cover what is used and ``checkBeforeUpdate`` asks for that.
     """
+    for step in made.steps:
+        _check_rounding(step, page_size)
     steps = {step.file: step for step in made.steps}
     after = {**now, **{file: step.value for file, step in steps.items()}}
     _check_burst(steps, after)
     _check_weight(steps, after)
     if asked.memory is not None and asked.memory.check_before_update:
         _check_usage(steps.get("memory.max"), now)
+
+
+def _check_rounding(step: Step, page_size: int) -> None:
+    """A start with such a limit is refused by its outcome; what runs would be killed at once."""
+    page, size = unit(step.file, page_size), quantity.size(step.value)
+    if step.field == "memory.swap" or page is None or not size or size >= page:
+        return  # of swap a difference is left, which is less than a page where the limit in force was rounded down
+    why = f"the kernel counts whole pages of {page} bytes, and rounds down, here to 0"
+    nonsense(step.field, step.value, why, f"Give {page} bytes or more.")
 
 
 def _check_burst(steps: Mapping[str, Step], after: Mapping[str, str]) -> None:

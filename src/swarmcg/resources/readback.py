@@ -7,7 +7,7 @@ from typing import Final
 
 from swarmcg.resources import cpulist, quantity
 
-__all__ = ["settled"]
+__all__ = ["settled", "unit"]
 
 # PAGE_COUNTER_MAX of 64-bit kernels is LONG_MAX pages' worth of bytes; all that is larger is shown as max.
 _MOST_BYTES: Final = 2**63 - 1
@@ -41,8 +41,8 @@ def settled(file: str, written: str, read: str, *, page_size: int = 4096) -> boo
     if file in _DEFAULTED:
         return _defaulted(written, read)
     read = " ".join(read.split())
-    if unit := _unit(file, page_size):
-        return _rounded(written, unit) == read
+    if page := unit(file, page_size):
+        return _rounded(written, page) == read
     return _compared(file)(written, read)
 
 
@@ -60,7 +60,7 @@ def _same(written: str, read: str) -> bool:
     return written == read or (number is not None and number == quantity.number(read))
 
 
-def _unit(file: str, page_size: int) -> int | None:
+def unit(file: str, page_size: int) -> int | None:
     """The bytes to which the file's sizes are rounded; None when it holds no size."""
     if found := _HUGETLB.fullmatch(file):
         return int(found[1]) << (10 * (1 + "KMG".index(found[2])))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Change, Line, LinuxResources, changes, check, companions, entry, plan
+from swarmcg.resources import Change, Line, LinuxResources, Memory, changes, check, companions, entry, plan
 from tests.limits_model import FRESH, NONSENSE, UPDATES, WEIGHTS, Kernel, number, outcome
 from tests.unit.resources.hosts import ABLE
 
@@ -94,6 +94,35 @@ def test_what_the_rest_of_the_slice_contradicts_is_refused(
     with pytest.raises(ResourcesError, match=cause) as caught:
         update(asked, **now)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("asked", "path"),
+    [
+        ({"memory": {"limit": 1024}}, "memory.limit"),
+        ({"memory": {"reservation": 4095}}, "memory.reservation"),
+        ({"unified": {"memory.high": "3k"}}, "unified.memory.high"),
+        ({"unified": {"memory.swap.max": "1"}}, "unified.memory.swap.max"),
+    ],
+)
+def test_what_the_kernel_would_round_down_to_nothing_is_refused(asked: dict[str, Any], path: str) -> None:
+    with pytest.raises(ResourcesError, match="rounds down, here to 0") as caught:
+        update(asked)
+    assert (caught.value.path, caught.value.remedy) == (path, "Give 4096 bytes or more.")
+
+
+def test_the_page_that_sizes_are_rounded_to_is_the_host_s() -> None:
+    asked = LinuxResources(memory=Memory(limit=16384))
+    made = plan(asked, ABLE, now=FRESH)
+    check(asked, made, FRESH)
+    with pytest.raises(ResourcesError, match="65536"):
+        check(asked, made, FRESH, page_size=65536)
+
+
+def test_nothing_is_taken_where_nothing_is_asked_for() -> None:
+    """No swap at all is what both numbers say; the limit in force is the first of them, rounded down."""
+    found = update({"memory": {"swap": 8193}, "unified": {"memory.high": "0x0"}}, memory_max="8192")
+    assert lines(found) == [("memory.high", "0x0"), ("memory.swap.max", "1")]
 
 
 def test_without_a_check_a_limit_below_what_is_used_is_written() -> None:
