@@ -148,8 +148,8 @@ def _resources(config: Config) -> LinuxResources | None:
     if config.resources is None or isinstance(config.resources, LinuxResources):
         return config.resources
     raise ConfigError(
-        "The resources are no LinuxResources",
-        value=repr(config.resources),
+        f"resources is no LinuxResources: {config.resources!r}",
+        path="resources",
         remedy="Make them with LinuxResources.from_json(text).",
     )
 

@@ -142,6 +142,41 @@ def test_what_is_no_way_to_drain(drain: Any) -> None:
     assert "sigterm" in (caught.value.cause or "")
 
 
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("lenient", ["memory.limit", b"memory.limit", None, 5, [1], {"memory.swap": 1}]),
+        ("work_directory", [None, 5, b"/work", "", ["/work"]]),
+        ("python_version", [None, 3, b"python3", ""]),
+        ("env", [None, 5, "A=1", [("A", "1")], {"A": None}, {1: "A"}]),
+        ("work_directory_limit", ["60", None, 60.5, True]),
+        ("on_unenforceable", [[], {}, 0, "ignore"]),
+        ("bandwidth", [0, "1m", {"egress_bps": 5000}]),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_with_its_value(field: str, values: list[Any]) -> None:
+    for value in values:
+        fields: dict[str, Any] = {"work_directory": "/work", field: value}
+        with pytest.raises(ConfigError, match=field) as error:
+            Config("bot", **fields)
+        first, *rest = str(error.value).splitlines()
+        assert rest, "no word of the cure"
+        shown = next(iter(value.items())) if field == "env" and isinstance(value, dict) else (value,)
+        assert all(repr(part) in first or (part == "" and "is empty" in first) for part in shown)
+
+
+@pytest.mark.parametrize("names", [{"memory.swap"}, ["memory.swap"], ("memory.swap",), frozenset()])
+def test_lenient_may_be_any_plain_collection_of_names(names: Any) -> None:
+    assert set(config(lenient=names).lenient) == set(names)
+
+
+@pytest.mark.parametrize(("field", "value"), [("drain", None), ("drain", [1]), ("grace_interval", None)])
+def test_the_value_of_a_wrong_type_is_told_whatever_it_is(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=field[:5]) as error:
+        config(**{field: value})
+    assert repr(value) in str(error.value).splitlines()[0]
+
+
 @pytest.mark.parametrize("policy", ["ignore", "", True])
 def test_an_unknown_policy(policy: Any) -> None:
     with pytest.raises(ConfigError):

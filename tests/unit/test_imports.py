@@ -24,6 +24,7 @@ ORDER: Final = (
     {"cgroup"},
     {"resources"},
     {"bot"},
+    {"fields"},
     {"errors", "flock", "journald", "places", "plain_files"},
 )
 LEVEL: Final = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
