@@ -2,9 +2,10 @@
 
 import re
 import secrets
+from collections.abc import Callable
 from typing import Final
 
-__all__ = ["abbreviate_bot_id", "is_directory_name", "new_directory_name"]
+__all__ = ["abbreviate_bot_id", "is_directory_name", "is_made_beside", "new_directory_name"]
 
 _TRAILING_NUMBER: Final = re.compile(r"[0-9]+[A-Za-z]?\Z")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]")
@@ -47,3 +48,11 @@ def new_directory_name(bot_id: str) -> str:
 def is_directory_name(name: str) -> bool:
     """Whether :func:`new_directory_name` can have made this name."""
     return _DIRECTORY.fullmatch(name) is not None
+
+
+def is_made_beside(name: str) -> Callable[[str], bool]:
+    """Whether a name is that of what is made beside a work directory of this name: its log, its drain file, and what
+    :mod:`swarmcg.drone.removal` renames, of which a killed program leaves something.
+    """
+    made = re.compile(rf"{re.escape(name)}(\.log|\.drain|(\.log|\.drain)?\.[0-9a-f]{{8}}\.gone)")
+    return lambda other: made.fullmatch(other) is not None

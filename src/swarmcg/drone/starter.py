@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from swarmcg.bot import Bot, Config, check_bot_id
-from swarmcg.drone.names import is_directory_name, new_directory_name
+from swarmcg.drone.names import is_directory_name, is_made_beside, new_directory_name
 from swarmcg.drone.owner import Owner, is_alive, sweep_owners
 from swarmcg.drone.records import Record, Records
 from swarmcg.drone.removal import remove_tree
@@ -45,8 +45,9 @@ class DroneStarter:
     All bots share one CIPD cache: ``<work directory>/cipd_cache/cache`` is a link to ``<working_dir>/cipd_cache``.
 
     A work directory is recorded in the state directory before it is made, and removed with its log and drain file
-    when its start fails, or later by :meth:`sweep`. Whatever is not recorded there is never touched. Any number of
-    starters, in any number of processes, may share a working directory; each may be used from any thread.
+    when its start fails, or later by :meth:`sweep`. Whatever is not recorded there is never touched,
+    nor is what stands beside it under another name, as a packed copy does. Any number of starters, in any number of
+    processes, may share a working directory; each may be used from any thread.
     """
 
     def __init__(
@@ -220,11 +221,11 @@ class DroneStarter:
         return True
 
     def _remove(self, path: str, end: float) -> None:
-        """The directory and what stands beside it under its name and a suffix; the record last."""
+        """The directory and what was made beside it; the record last."""
         remove_tree(path, end - time.monotonic())
-        prefix = f"{os.path.basename(path)}."
+        made = is_made_beside(os.path.basename(path))
         with contextlib.suppress(FileNotFoundError), os.scandir(self._working_dir) as found:
-            beside = [entry.path for entry in found if entry.name.startswith(prefix)]
+            beside = [entry.path for entry in found if made(entry.name)]
             for sibling in beside:
                 remove_tree(sibling, end - time.monotonic())
         self._records.forget(path)

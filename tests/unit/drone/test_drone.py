@@ -210,20 +210,28 @@ def test_a_working_directory_that_is_missing_is_an_error(drone: Drone) -> None:
     assert "mkdir -p" in (caught.value.remedy or "")
 
 
-def test_a_sweep_removes_ended_bots_directories_with_all_that_stands_beside(drone: Drone) -> None:
+def test_a_sweep_removes_ended_bots_directories_with_what_was_made_beside_them_and_nothing_else(
+    drone: Drone,
+) -> None:
     starter = drone.starter()
     starter.start("one")
     starter.start("two")
     one, two = drone.paths()
-    for suffix in (".drain", ".log.1"):
-        Path(one + suffix).touch()
-    Path(f"{one}x").touch()  # another name
+    Path(f"{one}.drain").touch()
+    for moved in (".0123abcd.gone", ".log.0123abcd.gone"):  # by a sweep that was killed
+        Path(one + moved, "below").mkdir(parents=True)
+    others = [
+        f"{os.path.basename(one)}{rest}"
+        for rest in ("x", ".tar.gz", ".log.1", ".gone", ".backup.gone", ".drain.md")
+    ]
+    for other in others:
+        (drone.directory / other).touch()
     assert starter.sweep([]) == []
     drone.bots[0].stop()
     assert starter.sweep([]) == [one]
     assert drone.recorded() == [two]
     assert sorted(os.listdir(drone.directory)) == sorted(
-        ["cipd_cache", os.path.basename(two), f"{os.path.basename(two)}.log", f"{os.path.basename(one)}x"]
+        ["cipd_cache", os.path.basename(two), f"{os.path.basename(two)}.log", *others]
     )
 
 
