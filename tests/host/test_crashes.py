@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -16,18 +17,22 @@ import psutil
 import pytest
 
 from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.slice import recall
 from swarmcg.errors import OwnerLostError, SwarmcgError
 from swarmcg.journal import Journal
+from swarmcg.keeper.spawn import Order
 from swarmcg.supervisor.incarnation import Nobody
+from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.service import end_all
 from swarmcg.supervisor.supervisor import Supervisor
-from tests.host.engine import SOON_S, Engine, read_line, reported, reports, slices, until
+from tests.host.engine import ENV, SOON_S, Driver, Engine, read_line, reported, reports, slices, until
 
 pytestmark = pytest.mark.hostile
 
 ROUNDS: Final = int(os.environ.get("SWARMCG_CRASHES", "30"))
 PATIENT: Final = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done"
 DEAF: Final = "trap '' TERM; echo ready; while :; do sleep 1000; done"
+QUIET: Final = (0, 1, 2)
 OWNER: Final = """
 import os, sys
 sys.path.insert(0, {root!r})
@@ -249,6 +254,61 @@ def test_a_known_incarnation_is_not_reported_twice(engine: Engine, home: Path) -
     assert clean(engine.home, engine.journal) == 1
     assert engine.reports() == [report]
     assert slices(home) == []
+
+
+def test_a_start_that_failed_unheard_leaves_no_slice(home: Path, tmp_path: Path) -> None:
+    """The keeper has told, and forgotten the child; the owner dies before it takes that in."""
+    driver = Driver(home, tmp_path)
+    bot = driver.supervisor.start(
+        Launch(bot_id="bot"), Order(["/nonexistent"], ENV, procs=-1, stdio=QUIET), driver
+    )
+    poll = select.poll()
+    poll.register(driver.supervisor._keeper.fileno(), select.POLLIN)
+    assert poll.poll(SOON_S * 1000)
+    driver.supervisor.close()
+    until(lambda: not slices(home))
+    until(lambda: reported(driver.journal) == {bot.key: 1})
+    assert driver.failures == []
+
+
+def test_a_start_that_fails_after_its_owner_died_leaves_no_slice(home: Path, tmp_path: Path) -> None:
+    """The child is born and has not executed its program when the heir takes over."""
+    driver = Driver(home, tmp_path)
+    (home / "cgroup.freeze").write_text("1")  # it stops where it joins
+    try:
+        bot = driver.supervisor.start(
+            Launch(bot_id="bot", grace=SOON_S), Order(["/nonexistent"], ENV, procs=-1, stdio=QUIET), driver
+        )
+        until(lambda: bot.slice.recall("running"))
+        assert owner(bot.slice.path) == os.getpid()
+        driver.supervisor.close()
+        until(lambda: owner(bot.slice.path) != os.getpid())
+    finally:
+        (home / "cgroup.freeze").write_text("0")
+    until(lambda: not slices(home))
+    (report,) = reports(driver.journal)
+    assert (report.incarnation, report.reason, report.started_at) == (bot.key, "start-interrupted", None)
+
+
+def test_an_heir_ends_a_main_process_that_was_moved_out_of_its_slice(engine: Engine, home: Path) -> None:
+    bot = engine.start("/bin/sh", "-c", "trap '' TERM; exec sleep 1000", grace=0.2)
+    (home / "elsewhere").mkdir()
+    try:
+        (home / "elsewhere" / "cgroup.procs").write_text(str(bot.pid))
+        os.kill(engine.supervisor.pid, signal.SIGKILL)
+        until(lambda: slices(home) == ["elsewhere"])
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(bot.pid, signal.SIGKILL)
+        until(lambda: not (home / "elsewhere" / "cgroup.procs").read_text())
+        (home / "elsewhere").rmdir()
+    (report,) = engine.reports()
+    assert (report.incarnation, report.signal) == (bot.incarnation, signal.SIGKILL)
+
+
+def owner(path: str) -> int | None:
+    found = recall(path, "owner")
+    return None if found is None else found["pid"]
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

@@ -158,9 +158,11 @@ class Service:
         theirs.close()
         self._wire = Wire(ours)
         for key, slice_fd in self._slices.items():
+            pidfd = self._keeper.pidfd(key)
+            path = os.readlink(f"/proc/self/fd/{slice_fd}")
             self._tell(
-                {"event": "bequeathed", "key": key, "path": os.readlink(f"/proc/self/fd/{slice_fd}")},
-                [os.dup(slice_fd)],
+                {"event": "bequeathed", "key": key, "path": path, "child": pidfd is not None},
+                [os.dup(fd) for fd in (slice_fd, pidfd) if fd is not None],
             )
         self._tell({"event": "bequeathed all", "note": self._note}, [os.dup(fd) for fd in self._kept])
         return True

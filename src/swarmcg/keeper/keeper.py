@@ -69,6 +69,11 @@ class Keeper:
     def __len__(self) -> int:
         return len(self._children)
 
+    def pidfd(self, key: str) -> "int | None":
+        """The descriptor of a main process that is not reaped, and so will be told of; None when there is none."""
+        child = self._children.get(key)
+        return None if child is None else child.pidfd
+
     def spawn(self, key: str, order: Order, slice_fd: "int | None") -> None:
         """Starts ``order`` in the slice whose directory ``slice_fd`` is; the outcome is told. Takes no
         descriptor over.

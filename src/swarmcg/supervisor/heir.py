@@ -5,7 +5,7 @@ and reports.
 import select
 import socket
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.slice import Slice
@@ -20,7 +20,17 @@ from swarmcg.supervisor.supervisor import Supervisor
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["bequest", "end", "main"]
+__all__ = ["Legacy", "bequest", "end", "main"]
+
+
+class Legacy(NamedTuple):
+    """A slice that a keeper hands over.
+
+    ``pidfd`` is its main process while the keeper will yet tell how that ends; None when it has told all that it knows.
+    """
+
+    held: Slice
+    pidfd: int | None
 
 
 def main(fd: int) -> None:
@@ -32,24 +42,23 @@ def main(fd: int) -> None:
     end(wire, slices)
 
 
-def end(wire: Wire, slices: list[Slice]) -> None:
+def end(wire: Wire, slices: list[Legacy]) -> None:
     """Ends all of them by the ladder."""
     deafen()
     speak()
     if not slices:
         return
-    supervisor = Supervisor(
-        home_of(slices[0].path, slices[0].recall("intent")), Journal(places().reports), wire=wire
-    )
-    for held in slices:
-        supervisor.adopt(held, Nobody(), orphan=False)
+    first = slices[0].held
+    supervisor = Supervisor(home_of(first.path, first.recall("intent")), Journal(places().reports), wire=wire)
+    for held, pidfd in slices:
+        supervisor.adopt(held, Nobody(), pidfd=pidfd)
     supervisor.catch_up()
     end_all(supervisor)
 
 
-def bequest(wire: Wire) -> tuple[list[Slice], dict[str, Any], list[int]]:
+def bequest(wire: Wire) -> tuple[list[Legacy], dict[str, Any], list[int]]:
     """Every slice that the keeper hands over, whose lock comes with its descriptor; its note, and what it held."""
-    slices: list[Slice] = []
+    slices: list[Legacy] = []
     poll = select.poll()
     poll.register(wire.fileno(), select.POLLIN)
     while not wire.ended:
@@ -62,5 +71,6 @@ def bequest(wire: Wire) -> tuple[list[Slice], dict[str, Any], list[int]]:
     return slices, {}, []
 
 
-def _inherit(message: dict[str, Any], fds: list[int]) -> Slice:
-    return Slice(message["path"], fds[0])
+def _inherit(message: dict[str, Any], fds: list[int]) -> Legacy:
+    # A unit's keeper outlives an upgrade, and an older one says nothing of a child.
+    return Legacy(Slice(message["path"], fds[0]), fds[1] if message.get("child") else None)

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +26,7 @@ from swarmcg.journal import Journal
 from swarmcg.journald import speak
 from swarmcg.keeper.wire import Wire
 from swarmcg.ladder import FREEZE_S, KILL_S
-from swarmcg.supervisor.heir import bequest, end
+from swarmcg.supervisor.heir import Legacy, bequest, end
 from swarmcg.supervisor.incarnation import Nobody
 from swarmcg.supervisor.keepers import Estate
 from swarmcg.supervisor.launch import Launch
@@ -145,7 +146,7 @@ class Host:
         """
         first, self._sweep_at = self._sweep_at is None, None
         try:
-            self.adopt(self.unit.home.ownerless(within=0), orphan=True)
+            self.adopt(Legacy(held, None) for held in self.unit.home.ownerless(within=0))
         except (OSError, SwarmcgError) as e:
             self._sweep_at = time.monotonic() + _SWEEP_AGAIN_S
             if first:
@@ -155,13 +156,13 @@ class Host:
         if self._sweep_at is not None and time.monotonic() >= self._sweep_at:
             self.sweep()
 
-    def adopt(self, slices: Any, *, orphan: bool) -> None:
+    def adopt(self, slices: Iterable[Legacy]) -> None:
         """Takes slices over: a detached bot goes on, one that somebody waited for in vain is ended, and so is one
         whose ladder was begun.
         """
-        for held in slices:
+        for held, pidfd in slices:
             grace = _grace_left(held)
-            bot = self.supervisor.adopt(held, Nobody(), orphan=orphan)
+            bot = self.supervisor.adopt(held, Nobody(), pidfd=pidfd)
             if bot is None or bot.key not in self.supervisor.bots:
                 continue
             if grace is not None or not bot.intent.detached or self._stop is not None:
@@ -268,7 +269,7 @@ def main(fd: int) -> None:
     listener, lock = fds
     _LOG.warning("the process that served the bots unit was killed; another one goes on")
     host = _host(msgspec.convert(note["unit"], Unit), socket.socket(fileno=listener), lock, wire, note)
-    host.adopt(slices, orphan=False)
+    host.adopt(slices)
     host.supervisor.catch_up()
     host.sweep()
     host.run()

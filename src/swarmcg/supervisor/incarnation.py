@@ -217,6 +217,13 @@ class Incarnation:
             self._note_end()
             self._after_main()
 
+    def never_started(self) -> None:
+        """The keeper tells whoever took the slice over that no program was executed in it."""
+        if self.main is not None and not self.settled():
+            self.main.close()
+            self.main = None
+            self.main_lost()
+
     def _note_end(self) -> None:
         """Looks while it is fresh why the main process ended; what happens to its leftovers later changes
         nothing.

@@ -169,16 +169,22 @@ def exit_of(held: Slice) -> Exit | None:
     return None
 
 
-def main_of(held: Slice) -> Main | None:
-    """The main process that the keeper recorded. Its pidfd is -1 when that process is gone or the pid is
-    another's now.
+def main_of(held: Slice, pidfd: int | None = None) -> Main | None:
+    """The main process that the keeper recorded, with the pidfd that the keeper still has, which is taken over.
+
+    Without that its pidfd is -1 when that process is gone or the pid is another's now.
     """
     try:
         running = msgspec.convert(held.recall("running"), Running)
     except msgspec.ValidationError:
+        if pidfd is not None:
+            os.close(pidfd)
         return None  # no bot ran yet, or somebody garbled it
     pid, at = running.pid, running.at
     main = Main(pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at))
+    if pidfd is not None:
+        main.pidfd = pidfd
+        return main
     with contextlib.suppress(OSError):
         pidfd = os.pidfd_open(pid)
         if held.holds(pid) and start_time(pid) == running.start_time:

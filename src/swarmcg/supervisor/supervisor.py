@@ -216,21 +216,18 @@ class Supervisor:
         self._keeper.spawn(bot.key, order, bot.slice.fd)
         record_owner(bot.slice)  # afterwards: it is for whoever looks, and the keeper works meanwhile
 
-    def adopt(self, held: Slice, listener: Listener, *, orphan: bool = True) -> Incarnation | None:
+    def adopt(self, held: Slice, listener: Listener, *, pidfd: int | None = None) -> Incarnation | None:
         """Takes over a slice whose owner died; the caller decides what becomes of it.
 
-        ``orphan`` says that the main process's keeper is gone too, so that nobody learns its exit status any more.
+        ``pidfd`` is the main process's, and ours from now on, when the keeper will yet tell how that ends. Without it
+        nobody learns its exit status any more, unless the slice has it.
 
         None for one that tells nothing of itself: it is emptied and removed here and now. None also for one that calls
         itself as one that we have: it is let go as it is, with nothing of its own in another's place.
         """
         intent = intent_of(held)
-        if intent is None:
-            erase(held)
-            self._aftercare.settle()
-            return None
-        if intent.incarnation in self.bots:
-            held.close()
+        if intent is None or intent.incarnation in self.bots:
+            self._decline(held, pidfd, nameless=intent is None)
             return None
         record_owner(held)
         bot = self._own(held, intent, listener)
@@ -238,31 +235,40 @@ class Supervisor:
         self.bots[bot.key] = bot
         with contextlib.suppress(FileNotFoundError):
             held.thaw()
-        bot.main = main_of(held)
+        bot.main = main_of(held, pidfd)
         bot.say("taken over from an owner that is gone")
         self._watch_slice(bot)
         known = exit_of(held)
         if known is not None and bot.main is not None:
             bot.main_ended(known.exit_code, known.signal, known.at)
-        elif bot.main is None or (orphan and bot.main.pidfd < 0):
-            bot.main_lost()
-        elif orphan:
+        elif pidfd is None or bot.main is None:
             self._watch_main(bot)
         return bot
+
+    def _decline(self, held: Slice, pidfd: int | None, *, nameless: bool) -> None:
+        if pidfd is not None:
+            os.close(pidfd)
+        if nameless:
+            erase(held)
+            self._aftercare.settle()
+        else:
+            held.close()
 
     def _told(self, event: dict[str, Any], fds: list[int]) -> None:
         """The keeper tells of one of its children."""
         bot = self.bots.get(event["key"])
-        if bot is None or (event["event"] == "ended" and bot.main is None):
-            for fd in fds:
-                os.close(fd)
-        elif event["event"] == "started":
-            self._started(bot, event, fds[0])
-        elif event["event"] == "failed":
-            self._failed(bot, event)
-        else:
+        if bot is not None and event["event"] == "started" and not bot.adopted:
+            self._started(bot, event, fds.pop())
+        elif bot is not None and event["event"] == "failed":
+            if bot.adopted:
+                bot.contained(bot.never_started)
+            else:
+                self._failed(bot, event)
+        elif bot is not None and event["event"] == "ended" and bot.main is not None:
             end = functools.partial(bot.main_ended, event["exit_code"], event["signal"], event["at"])
             bot.contained(end)
+        for fd in fds:
+            os.close(fd)
 
     def _started(self, bot: Incarnation, event: dict[str, Any], pidfd: int) -> None:
         bot.main = Main(pid=event["pid"], pidfd=pidfd, at=time.time(), monotonic=time.monotonic())
@@ -285,8 +291,8 @@ class Supervisor:
         """Removes the slice of a start that failed, and whatever a half-started child left in it."""
         self._orders.pop(bot.key, None)
         self._unwatch(bot.key)
-        self._keeper.forget(bot.key)
         erase(bot.slice)
+        self._keeper.forget(bot.key)  # afterwards: should we be killed meanwhile, its heir does it
         self._aftercare.settle()
 
     def _watch_keeper(self) -> None:
@@ -300,14 +306,16 @@ class Supervisor:
         self._keeper.restart()
         self._watch_keeper()
         for bot in list(self.bots.values()):
-            if bot.main is None:
+            if bot.main is None and not bot.adopted:
                 self._failed(bot, {"step": "keeper", "errno": None, "cause": "the keeper died", "path": None})
             elif not bot.settled():
                 self._watch_main(bot)
 
     def _watch_main(self, bot: Incarnation) -> None:
         """Without a keeper, a pidfd still tells when the main process is gone."""
-        assert bot.main is not None  # noqa: S101  callers looked
+        if bot.main is None or bot.main.pidfd < 0:
+            bot.contained(bot.main_lost)
+            return
         self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
         # The pidfd of a dead process stays readable: one event is enough.
         self.poll.watch(

@@ -1,6 +1,7 @@
 """What a keeper bequeaths arrives whole, or as far as the keeper came before it was killed."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,13 @@ def wires() -> Iterator[tuple[Wire, Wire]]:
     ours.close()
 
 
-def bequeath(keeper: Wire, *directories: Path) -> None:
+def bequeath(keeper: Wire, *directories: Path, child: bool = False) -> None:
     for directory in directories:
-        fd = os.open(directory, os.O_RDONLY)
-        keeper.send({"event": "bequeathed", "key": directory.name, "path": str(directory)}, [fd])
-        os.close(fd)
+        fds = [os.open(directory, os.O_RDONLY)] + ([os.pidfd_open(os.getpid())] if child else [])
+        message = {"event": "bequeathed", "key": directory.name, "path": str(directory), "child": child}
+        keeper.send(message, fds)
+        for fd in fds:
+            os.close(fd)
 
 
 def test_slices_note_and_descriptors_come_with_the_last_word(
@@ -40,11 +43,11 @@ def test_slices_note_and_descriptors_come_with_the_last_word(
     keeper.send({"event": "bequeathed all", "note": {"unit": "u"}}, [kept])
     os.close(kept)
     slices, note, fds = heir.bequest(ours)
-    assert [held.path for held in slices] == list(map(str, places))
-    assert [os.fstat(held.fd).st_ino for held in slices] == [place.stat().st_ino for place in places]
+    assert [(held.path, pidfd) for held, pidfd in slices] == [(str(place), None) for place in places]
+    assert [os.fstat(held.fd).st_ino for held, _ in slices] == [place.stat().st_ino for place in places]
     assert note == {"unit": "u"}
     assert [os.readlink(f"/proc/self/fd/{fd}") for fd in fds] == [os.devnull]
-    for held in slices:
+    for held, _ in slices:
         held.close()
     for fd in fds:
         os.close(fd)
@@ -57,5 +60,29 @@ def test_a_keeper_that_dies_in_between_leaves_what_it_had_handed_over(
     bequeath(keeper, tmp_path)
     keeper.close()
     slices, note, fds = heir.bequest(ours)
-    assert ([held.path for held in slices], note, fds) == ([str(tmp_path)], {}, [])
-    slices[0].close()
+    assert ([held.path for held, _ in slices], note, fds) == ([str(tmp_path)], {}, [])
+    slices[0].held.close()
+
+
+def test_a_main_process_that_is_not_reaped_comes_with_its_slice(
+    wires: tuple[Wire, Wire], tmp_path: Path
+) -> None:
+    keeper, ours = wires
+    bequeath(keeper, tmp_path, child=True)
+    keeper.send({"event": "bequeathed all", "note": {}})
+    ((held, pidfd),) = heir.bequest(ours)[0]
+    assert pidfd is not None
+    signal.pidfd_send_signal(pidfd, 0)
+    os.close(pidfd)
+    held.close()
+
+
+def test_an_older_keeper_says_nothing_of_main_processes(wires: tuple[Wire, Wire], tmp_path: Path) -> None:
+    keeper, ours = wires
+    fd = os.open(tmp_path, os.O_RDONLY)
+    keeper.send({"event": "bequeathed", "key": "a", "path": str(tmp_path)}, [fd])
+    os.close(fd)
+    keeper.close()
+    ((held, pidfd),) = heir.bequest(ours)[0]
+    assert pidfd is None
+    held.close()
