@@ -93,16 +93,21 @@ def _abilities(members: Sequence[SliceUpdate], asked: LinuxResources) -> list[Ab
 
 @contextlib.contextmanager
 def _visited(path: str) -> Iterator[SliceUpdate]:
+    """The slice, for a look or an update. What the kernel refuses because the slice went meanwhile, by whatever means
+    (its files, attributes, nftables, which finds no cgroup), is told as that; other values that an update could not put
+    back are more important, though.
+    """
     try:
         held = Slice.visit(path)
     except FileNotFoundError:
         raise _ended(path) from None
     try:
         yield SliceUpdate(held)
-    except FileNotFoundError:
-        if os.path.exists(path):
+    except (CgroupError, OSError) as e:
+        told = isinstance(e, UpdateError) and e.in_force
+        if told or e.errno not in {errno.ENOENT, errno.ENODEV} or os.path.exists(path):
             raise
-        raise _ended(path) from None
+        raise _ended(path) from e
     finally:
         held.close()
 
@@ -170,10 +175,6 @@ def _restore(members: Sequence[SliceUpdate], done: Sequence[Act]) -> dict[str, s
 
 
 def _failed(error: BaseException, in_force: Mapping[str, str]) -> UpdateError:
-    if isinstance(error, CgroupError) and error.path is not None:
-        slice_path = os.path.dirname(error.path)
-        if error.errno in {errno.ENOENT, errno.ENODEV} and not os.path.exists(slice_path):
-            return _ended(slice_path)
     facts = error.to_dict() if isinstance(error, SwarmcgError) else {}
     why = facts.get("cause") or (None if facts.get("errno") else str(error) or type(error).__name__)
     after = (

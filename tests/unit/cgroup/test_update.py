@@ -1,5 +1,7 @@
 """How an update fails: what it puts back, and what it says. Plain directories stand for slices."""
 
+import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -7,15 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from swarmcg.cgroup import find, slice_update as module
 from swarmcg.cgroup.hierarchy import Hierarchy
 from swarmcg.cgroup.limits import limits_of
+from swarmcg.cgroup.network.refusal import network_errors
 from swarmcg.cgroup.slice import Slice
 from swarmcg.cgroup.update import preview, update
 from swarmcg.errors import UnenforceableError, UpdateError
-from swarmcg.resources import Cpu, LinuxResources, Memory, Pids
+from swarmcg.resources import Cpu, InterfacePriority, LinuxResources, Memory, Network, Networking, Pids
 from tests.limits_model import FRESH
 
 ASKED = LinuxResources(pids=Pids(limit=7), memory=Memory(limit=1 << 20), cpu=Cpu(quota=5000))
@@ -143,6 +147,47 @@ def test_a_slice_that_goes_in_the_midst_has_ended_and_the_others_are_as_before(
     assert caught.value.path == two
     assert caught.value.in_force == {}
     assert shown(one) == BEFORE
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENODEV])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "slice_update.read_value",
+        "slice_update.exchange_line",
+        "slice.write_attribute",
+        "slice.network.install",
+    ],
+)
+def test_a_slice_that_goes_while_anything_is_done_to_it_has_ended(
+    one: str, monkeypatch: pytest.MonkeyPatch, place: str, number: int
+) -> None:
+    """Whatever the kernel says of it then, and whatever that means of a slice that is there."""
+
+    def fail(*_: object, **__: object) -> Any:
+        shutil.rmtree(one, ignore_errors=True)
+        packets = network_errors("The limits on packets could not be put in force", one)
+        with packets if place.endswith("install") else contextlib.nullcontext():
+            raise OSError(number, os.strerror(number))
+
+    abilities = Networking(links={"cable0": None})
+    monkeypatch.setattr("swarmcg.cgroup.update.network.probe", lambda: abilities)
+    monkeypatch.setattr(f"swarmcg.cgroup.{place}", fail)
+    wanted = Network(priorities=(InterfacePriority(name="cable0", priority=5),))
+    with pytest.raises(UpdateError, match="has ended") as caught:
+        update([one], msgspec.structs.replace(ASKED, network=wanted))
+    assert caught.value.path == one
+    assert caught.value.in_force == {}
+
+
+def test_a_part_of_the_kernel_that_is_missing_is_told_while_the_slice_is_there(
+    one: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, lambda _: FileNotFoundError(errno.ENOENT, "gone"))
+    with pytest.raises(UpdateError, match="could not be changed") as caught:
+        update([one], ASKED)
+    assert caught.value.errno == errno.ENOENT
+    assert "every value is as it was before" in str(caught.value)
 
 
 def test_a_slice_that_is_gone_has_ended(one: str) -> None:
