@@ -152,13 +152,13 @@ def _carry_out(members: Sequence[SliceUpdate]) -> None:
                 act.do()
         for member in members:
             member.record()
+        for member in members:  # in here, too: what is not finished, the next update undoes
+            member.finish()
     except BaseException as e:
         in_force = _restore(members, done)
         if in_force or isinstance(e, SwarmcgError | OSError):
             raise _failed(e, in_force) from e
         raise
-    for member in members:
-        member.finish()
 
 
 def _restore(members: Sequence[SliceUpdate], done: Sequence[Act]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 from collections.abc import Callable
@@ -128,6 +129,30 @@ def test_ctrl_c_in_the_midst_puts_everything_back(one: str, monkeypatch: pytest.
         update([one], ASKED)
     assert pressed
     assert shown(one) == BEFORE
+
+
+@pytest.mark.parametrize("call", range(2))
+@pytest.mark.parametrize("done", [False, True])
+def test_ctrl_c_at_the_end_puts_everything_back_and_leaves_nothing_to_the_next_update(
+    top: Path, one: str, monkeypatch: pytest.MonkeyPatch, call: int, done: bool
+) -> None:
+    two, finish, calls = made(top, "two"), module.SliceUpdate.finish, itertools.count()
+
+    def interrupted(member: module.SliceUpdate) -> None:
+        this = next(calls)
+        if this != call or done:
+            finish(member)
+        if this == call:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.SliceUpdate, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        update([one, two], ASKED)
+    for path in (one, two):
+        assert shown(path) == BEFORE
+        held = Slice.visit(path)
+        assert (held.recall("updating"), limits_of(held).limits) == (None, {})
+        held.close()
 
 
 def test_a_slice_that_goes_in_the_midst_has_ended_and_the_others_are_as_before(
