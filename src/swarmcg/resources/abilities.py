@@ -33,6 +33,16 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: str | None = None
     iocost: bool = False
 
+    @property
+    def may_heed_weights(self) -> bool:
+        """Whether it is a disk that gains by sharing its time: not memory, removable media, nor what hands its
+        requests on to others.
+        """
+        return self.scheduler is not None and not self.name.startswith(_NO_DISKS)
+
+
+_NO_DISKS: Final = ("loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md")
+
 
 class Networking(msgspec.Struct, frozen=True, kw_only=True):
     """What can be done here with the packets of a slice; looked at only for those who ask for it.

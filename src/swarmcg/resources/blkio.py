@@ -50,7 +50,7 @@ def _weight(weight: int, abilities: Abilities) -> Iterator[Row]:
         whole = (
             disk.name
             for number, disk in (abilities.disks or {}).items()
-            if number == disk.whole and disk.scheduler
+            if number == disk.whole and disk.may_heed_weights
         )
         name = min(whole, default="DISK")
         why = "no disk of this host heeds a weight: none has BFQ as its scheduler or io.cost switched on"

@@ -27,10 +27,13 @@ _BOOT_UNIFIED: Final = (
 
 
 def obstacle(row: Row, abilities: Abilities) -> Lack | None:
-    """Why this host cannot take the row's value into its file; None when nothing is known to hinder it."""
+    """Why this host cannot take the row's value into its file; None when nothing is known to hinder it.
+
+    Of a row that cannot be put in force anyway, whether even the controller is missing.
+    """
     if row.file is None or row.value is None:
         return None
-    for find in _OBSTACLES:
+    for find in _OBSTACLES if row.enforceable else (_no_controller,):
         if lack := find(row, row.file, abilities):
             return lack
     return None

@@ -144,10 +144,13 @@ def _is_unified(row: Row) -> bool:
 
 
 def _weighed(row: Row, abilities: Abilities) -> Row:
-    lack = obstacle(row, abilities) if row.enforceable else None
+    lack = obstacle(row, abilities)
     if lack is None:
         return row
-    return msgspec.structs.replace(row, why=lack.why, enforceable=False, remedy=lack.remedy)
+    why, remedy = lack.why, lack.remedy
+    if not row.enforceable:  # what is in the way once the controller is there
+        why, remedy = f"{why}; moreover, {row.why}", f"{remedy} Then: {row.remedy}"
+    return msgspec.structs.replace(row, why=why, enforceable=False, remedy=remedy)
 
 
 def _steps(rows: Iterable[Row]) -> Iterator[Step]:

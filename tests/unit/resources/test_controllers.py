@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from swarmcg.errors import ResourcesError
-from swarmcg.resources import Abilities, Disk, LinuxResources, hugetlb, plan
+from swarmcg.resources import Abilities, Disk, Lack, LinuxResources, hugetlb, plan
 from swarmcg.resources.cpu import linear_weight, quadratic_weight
 from tests.unit.resources.hosts import DISKS, planned, row, values
 
@@ -232,6 +232,31 @@ def test_more_shares_never_weigh_less() -> None:
         weights = [rule(shares) for shares in range(1, 262_200, 37)]
         assert weights == sorted(weights)
         assert {weights[0], rule(262_144)} == {1, 10_000}
+
+
+@pytest.mark.parametrize("asked", [{"weight": 500}, {"weightDevice": [PLAIN | {"weight": 10}]}])
+def test_a_controller_that_is_not_there_comes_before_what_else_a_weight_lacks(asked: dict[str, Any]) -> None:
+    """As for every other field of blockIO; and what else is told as what comes then."""
+    held = {"io": Lack(why="cgroup v1 holds the io controller", remedy="Boot with x.")}
+    disks = {"8:32": DISKS["8:32"]}
+    made = planned({"blockIO": asked}, disks=disks, controllers=frozenset(), lacking=held, mode="hybrid")
+    (found,) = made.rows
+    assert not found.enforceable
+    assert found.why.startswith("cgroup v1 holds the io controller; moreover, ")
+    assert "a weight" in found.why or "no weight" in found.why
+    assert found.remedy is not None
+    assert found.remedy.startswith(
+        "Boot with x. Then: Switch BFQ on: echo bfq > /sys/block/sdc/queue/scheduler"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "named"), [("loop0", False), ("zram0", False), ("ram3", False), ("vda", True)]
+)
+def test_the_disk_to_switch_is_none_of_memory_or_of_other_disks(name: str, *, named: bool) -> None:
+    disks = {"7:0": Disk(name=name, whole="7:0", scheduler="none")}
+    remedy = row(planned({"blockIO": {"weight": 500}}, disks=disks), "blockIO.weight").remedy or ""
+    assert f"/sys/block/{name if named else 'DISK'}/queue" in remedy
 
 
 def test_a_weight_without_a_disk_that_heeds_it_names_the_switch() -> None:

@@ -1,16 +1,12 @@
 """Verdicts on disks: whether weights of I/O mean anything there."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from swarmcg.doctor.check import Check, ok, warn
 from swarmcg.doctor.seen import Linux
 from swarmcg.resources import Disk
 
 __all__ = ["schedulers"]
-
-_NO_DISKS: Final = ("loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md")
-"""Memory, removable media, and devices that hand their requests on to others."""
 
 
 def schedulers(host: Linux) -> Iterator[Check]:
@@ -19,7 +15,7 @@ def schedulers(host: Linux) -> Iterator[Check]:
         return
     disks = host.home.abilities.disks or {}
     for number, disk in sorted(disks.items(), key=lambda item: item[1].name):
-        if disk.whole == number and disk.scheduler is not None and not disk.name.startswith(_NO_DISKS):
+        if disk.whole == number and disk.may_heed_weights:
             yield _judged(disk)
 
 
