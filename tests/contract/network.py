@@ -43,6 +43,7 @@ from tests.host.lan import (
     operators_classes,
     priorities,
     received,
+    remove_table,
     roots,
     tables,
 )
@@ -174,6 +175,47 @@ def test_an_interface_that_went_and_came_back_is_held_over_longer_times(engine: 
     # The kernel's own bucket holds a second's worth.
     assert max(count - RATE * at for at, count in seen) <= 1.05 * RATE
     assert 0.6 * RATE <= between(seen, 1, FLOOD_S) <= 1.1 * RATE
+
+
+def test_a_class_that_went_with_its_interface_is_told_as_not_enforced(engine: Engine, cable: Lan) -> None:
+    both = Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE)
+    lost = engine.start("sleep", "1000", bot_id="lost", bandwidth=both)
+    other = Bandwidth(egress_bps=RATE, interface=SECOND)
+    kept = engine.start("sleep", "1000", bot_id="kept", bandwidth=other)
+    cable.replug(CABLE)
+    for bot in (lost, kept):
+        bot.terminate_or_kill(0)
+    report = lost.wait(SOON_S)
+    assert report.limits == {"bandwidth.ingress_bps": f"{CABLE} {RATE}"}
+    (row,) = report.unenforced
+    assert (row.field, row.value, row.enforceable) == ("bandwidth.egress_bps", f"{CABLE} {RATE}", False)
+    assert "takes its classes along" in row.why
+    report = kept.wait(SOON_S)
+    assert (report.limits, report.unenforced) == ({"bandwidth.egress_bps": f"{SECOND} {RATE}"}, ())
+
+
+def test_an_update_of_packet_rules_after_that_puts_the_class_in_force_again(
+    engine: Engine, cable: Lan
+) -> None:
+    bot = engine.start("sleep", "1000", bandwidth=Bandwidth(egress_bps=RATE, interface=CABLE))
+    cable.replug(CABLE)
+    assert not classes()
+    update([bot.slice], oci(priorities=[{"name": SECOND, "priority": 5}]))
+    assert len(classes()) == 1
+    bot.terminate_or_kill(0)
+    assert bot.wait(SOON_S).unenforced == ()
+
+
+def test_a_table_that_somebody_else_removed_is_told_as_not_enforced(engine: Engine, cable: Lan) -> None:  # noqa: ARG001
+    bandwidth = Bandwidth(egress_bps=RATE, ingress_bps=RATE, interface=CABLE)
+    wanted = oci(priorities=[{"name": SECOND, "priority": 5}])
+    bot = engine.start("sleep", "1000", bandwidth=bandwidth, resources=wanted)
+    remove_table(tables()[0])
+    assert tables() == []
+    bot.terminate_or_kill(0)
+    report = bot.wait(SOON_S)
+    assert report.limits == {"bandwidth.ingress_bps": f"{CABLE} {RATE}"}
+    assert {row.field for row in report.unenforced} == {"bandwidth.egress_bps", "network.priorities[0]"}
 
 
 def flooded(engine: Engine, cable: Lan, *, replug: bool = False) -> list[tuple[float, int]]:

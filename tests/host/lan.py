@@ -130,6 +130,12 @@ def foreign_table(name: str, user_data: bytes) -> Iterator[None]:
     with NFTSocket(nfgen_family=NFPROTO_INET) as nft:
         nft.nlm_request_batch(batch(making(name, user_data, {})))
         yield
+    remove_table(name)
+
+
+def remove_table(name: str) -> None:
+    """Removes a table behind its owner's back."""
+    with NFTSocket(nfgen_family=NFPROTO_INET) as nft:
         nft.nlm_request_batch(batch([deleting(name)]))
 
 

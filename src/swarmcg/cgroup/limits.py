@@ -1,6 +1,7 @@
 """The limits of a running slice: as its attributes tell of them, and as its files show them."""
 
 import contextlib
+import logging
 import os
 import sys
 import time
@@ -9,17 +10,21 @@ from typing import Any, Final
 
 import msgspec
 
+from swarmcg.bot import Row
+from swarmcg.cgroup import network
 from swarmcg.cgroup.files import read_some
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.names import slice_name
 from swarmcg.cgroup.recorded import Count, InForce, Moment, NotInForce, Pid, is_limit_file, tellable
 from swarmcg.cgroup.slice import Slice, recall
-from swarmcg.errors import ConfigError, printable
+from swarmcg.errors import ConfigError, NetworkError, printable
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Limits", "Tenant", "find", "limits_of", "recorded", "recorded_as", "tenants"]
+__all__ = ["Limits", "Tenant", "find", "limits_at_end", "limits_of", "recorded", "recorded_as", "tenants"]
+
+_LOG: Final = logging.getLogger("swarmcg")
 
 _SHOWN: Final = 16
 
@@ -56,6 +61,43 @@ def limits_of(held: Slice, start: Limits | None = None) -> Limits:
     told = recorded(held) if start is None else _recorded(held.recall("limits")) or start
     now = {file: _shown(held, file, value) for file, value in told.limits.items()}
     return msgspec.structs.replace(told, limits=now)
+
+
+def limits_at_end(held: Slice, start: Limits) -> Limits:
+    """The same for the report of the slice's end, where limits on packets that are in force no more count as not
+    enforced: no file shows these. Where that cannot be looked up, they are told as recorded.
+    """
+    told = limits_of(held, start)
+    try:
+        rules = held.filtered() if any(map(_is_for_packets, told.limits)) else None
+        missing = network.missing(held.path, rules) if rules is not None else {}
+    except (NetworkError, OSError) as e:
+        _LOG.warning("%s: whether the limits on packets are still in force is not known: %s", held.path, e)
+        return told
+    lost = {field: why for field, why in missing.items() if field in told.limits}
+    return msgspec.structs.replace(
+        told,
+        limits={field: value for field, value in told.limits.items() if field not in lost},
+        unenforced=(
+            *told.unenforced,
+            *(_lost(field, told.limits[field], why) for field, why in lost.items()),
+        ),
+    )
+
+
+def _is_for_packets(field: str) -> bool:
+    return field.startswith(("bandwidth.", "network."))
+
+
+def _lost(field: str, value: str, why: str) -> Row:
+    return Row(
+        field=field,
+        file=None,
+        value=value,
+        why=f"it was in force at first, and is no more at the end: {why}",
+        enforceable=False,
+        remedy="See who takes away interfaces, classes or tables while bots run; start the bot anew after that.",
+    )
 
 
 def _recorded(kept: dict[str, Any] | None) -> Limits | None:

@@ -15,12 +15,23 @@ from swarmcg.resources.abilities import Abilities, Lack
 from swarmcg.resources.rows import impossible, nonsense, satisfied
 from swarmcg.resources.spec import InterfacePriority, LinuxResources, Network, Uint32
 
-__all__ = ["Marking", "NetworkPlan", "Rate", "changed", "class_name", "limits_packets", "plan", "rules"]
+__all__ = [
+    "EGRESS",
+    "INGRESS",
+    "Marking",
+    "NetworkPlan",
+    "Rate",
+    "changed",
+    "class_name",
+    "limits_packets",
+    "plan",
+    "rules",
+]
 
 _CLASS: Final = "network.classID"
 _PRIORITIES: Final = "network.priorities"
-_EGRESS: Final = "bandwidth.egress_bps"
-_INGRESS: Final = "bandwidth.ingress_bps"
+EGRESS: Final = "bandwidth.egress_bps"
+INGRESS: Final = "bandwidth.ingress_bps"
 
 
 _MOST: Final = 1024
@@ -110,8 +121,8 @@ def rules(
     interface = _interface(bandwidth, abilities) if bandwidth else None
     return NetworkPlan(
         markings=tuple(_markings(network or Network(), limits)),
-        egress=Rate(interface, egress) if interface and egress and _EGRESS in limits else None,
-        ingress=Rate(interface, ingress) if interface and ingress and _INGRESS in limits else None,
+        egress=Rate(interface, egress) if interface and egress and EGRESS in limits else None,
+        ingress=Rate(interface, ingress) if interface and ingress and INGRESS in limits else None,
         limits=limits,
     )
 
@@ -156,7 +167,7 @@ def _check_one_priority(after: NetworkPlan) -> None:
         value = after.limits.get(_CLASS)
         nonsense(_CLASS, value, "a packet has one priority, and others are in force", "Remove those first.")
     if after.egress is not None and after.egress.interface in interfaces:
-        why = f"a packet has one priority, and {_EGRESS} takes it on {after.egress.interface}"
+        why = f"a packet has one priority, and {EGRESS} takes it on {after.egress.interface}"
         nonsense(_PRIORITIES, after.egress.interface, why, "Leave this interface out.")
 
 
@@ -196,7 +207,7 @@ def _bandwidth(bandwidth: Bandwidth, network: Network, abilities: Abilities) -> 
     lack = abilities.network.lack or _no_link(interface, abilities)
     if bandwidth.egress_bps is not None:
         row = Row(
-            field=_EGRESS,
+            field=EGRESS,
             file=None,
             value=f"{interface or '?'} {bandwidth.egress_bps}",
             why="what is sent waits in an HTB class of its own, below a root qdisc of ours",
@@ -205,7 +216,7 @@ def _bandwidth(bandwidth: Bandwidth, network: Network, abilities: Abilities) -> 
         yield _judged(row, lack or _egress_lack(interface, network, abilities))
     if bandwidth.ingress_bps is not None:
         row = Row(
-            field=_INGRESS,
+            field=INGRESS,
             file=None,
             value=f"{interface or '?'} {bandwidth.ingress_bps}",
             why="a program of the slice drops what is received faster, and nftables does over longer times",

@@ -14,7 +14,7 @@ import msgspec
 
 from swarmcg.bot import ExitReport, Leftovers
 from swarmcg.cgroup.files import read_text
-from swarmcg.cgroup.limits import Limits, limits_of
+from swarmcg.cgroup.limits import Limits, limits_at_end
 from swarmcg.cgroup.oom import OomWatch
 from swarmcg.cgroup.recorded import InForce, Moment, NotInForce, Pathname, Seconds
 from swarmcg.cgroup.slice import Slice
@@ -356,7 +356,9 @@ class Incarnation:
         assert end is not None  # noqa: S101  noted just above
         why, evidence = reason(end)
         used: Usage = usage(self.slice.cgroup.files)
-        given = limits_of(self.slice, Limits(limits=self.intent.limits, unenforced=self.intent.unenforced))
+        given = limits_at_end(
+            self.slice, Limits(limits=self.intent.limits, unenforced=self.intent.unenforced)
+        )
         main = self.main
         count, names = self._left
         return ExitReport(

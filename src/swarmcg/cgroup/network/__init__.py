@@ -17,7 +17,7 @@ import fcntl
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import msgspec
@@ -29,6 +29,7 @@ from swarmcg.errors import NetworkError
 from swarmcg.flock import WITHIN_S, hold
 from swarmcg.places import places
 from swarmcg.resources import Networking, NetworkPlan
+from swarmcg.resources.network import EGRESS, INGRESS
 
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from swarmcg.cgroup.network.nft import Tables
     from swarmcg.cgroup.network.shaping import Shaper
 
-__all__ = ["install", "orphans", "probe", "remove"]
+__all__ = ["install", "missing", "orphans", "probe", "remove"]
 
 _LOCK: Final = "network.lock"
 
@@ -103,6 +104,38 @@ def install(rules: NetworkPlan, slice_path: str) -> None:
     ):
         shaped = shaper.add(rules.egress) if rules.egress is not None else None
         tables.put(Label(place=place, shaped=shaped), rules)
+
+
+@_apart
+def missing(slice_path: str, rules: NetworkPlan) -> Mapping[str, str]:
+    """The fields of these rules, which were put in force for the slice, that are not any more, each with the reason:
+    an interface that was taken away took its class along, or somebody else removed our table.
+
+    Changes nothing and takes no lock. Only this network namespace is looked at. Raises NetworkError.
+    """
+    from swarmcg.cgroup.network.nft import Tables  # noqa: PLC0415  pyroute2 is slow to import
+    from swarmcg.cgroup.network.refusal import network_errors  # noqa: PLC0415
+    from swarmcg.cgroup.network.shaping import Shaper  # noqa: PLC0415
+
+    with (
+        network_errors("The limits on packets could not be looked at", slice_path),
+        Tables() as tables,
+        Shaper() as shaper,
+    ):
+        # Once more, since an update may put others in their place between the looks at table and class.
+        return _missing(slice_path, rules, tables, shaper) and _missing(slice_path, rules, tables, shaper)
+
+
+def _missing(slice_path: str, rules: NetworkPlan, tables: "Tables", shaper: "Shaper") -> Mapping[str, str]:
+    name = table_name(slice_path)
+    label = next((label for label in tables.labels() if label.name == name), None)
+    if label is None:
+        # The slice's program limits what is received, without nftables over shorter times alone.
+        return {field: f"nftables has no table {name} any more" for field in rules.limits if field != INGRESS}
+    if rules.egress is not None and (label.shaped is None or not shaper.holds(label.shaped, rules.egress)):
+        why = "its HTB class is gone, or changed: an interface that goes away takes its classes along"
+        return {EGRESS: f"{rules.egress.interface}: {why}"}
+    return {}
 
 
 @_apart

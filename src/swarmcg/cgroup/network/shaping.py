@@ -119,10 +119,19 @@ class Shaper:
         if root is None or not _is_ours(root):
             self._ip.tc("add", "htb", index, ROOT, default=0)
 
-    def _check(self, shaped: Shaped, rate: Rate) -> None:
+    def holds(self, shaped: Shaped, rate: Rate) -> bool:
+        """Whether this class is there, with this rate, on an interface of this name."""
+        named = self.names().get(shaped.interface) == rate.interface
+        return named and self._rates(shaped) == (rate.bytes_a_second, rate.bytes_a_second)
+
+    def _rates(self, shaped: Shaped) -> tuple[int | None, int | None]:
+        """Its rate and ceil; None for both where there is no such class."""
         there = next((c for c in self._classes(shaped.interface) if c["handle"] == shaped.handle), None)
         facts = there.get_attr("TCA_OPTIONS").get_attr("TCA_HTB_PARMS") if there is not None else {}
-        shown = facts.get("rate"), facts.get("ceil")
+        return facts.get("rate"), facts.get("ceil")
+
+    def _check(self, shaped: Shaped, rate: Rate) -> None:
+        shown = self._rates(shaped)
         if shown != (rate.bytes_a_second, rate.bytes_a_second):
             raise NetworkError(
                 "The HTB class was taken differently by the kernel",
