@@ -1,8 +1,10 @@
 """swarmcg's own processes killed with -9, at any point: no bot escapes, and every end is reported once."""
 
 import contextlib
+import errno
 import os
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -18,10 +20,11 @@ import pytest
 
 from swarmcg.cgroup.home import Home
 from swarmcg.cgroup.slice import recall
-from swarmcg.errors import OwnerLostError, SwarmcgError
+from swarmcg.errors import OwnerLostError, StartError, SwarmcgError
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
-from swarmcg.supervisor.incarnation import Nobody
+from swarmcg.supervisor.incarnation import Incarnation, Nobody
+from swarmcg.supervisor.keepers import RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.service import end_all
 from swarmcg.supervisor.supervisor import Supervisor
@@ -154,6 +157,91 @@ def test_keepers_that_die_again_and_again_stop_no_start(engine: Engine, home: Pa
         keeper.wait(SOON_S)
         assert engine.start("true").wait(SOON_S).exit_code == 0
     assert slices(home) == []
+
+
+def test_bots_stay_owned_when_no_new_keeper_can_start(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(home, tmp_path)
+    tries: list[float] = []
+
+    def refused(*_: object, **__: object) -> None:
+        tries.append(time.monotonic())
+        raise BlockingIOError(errno.EAGAIN, "as at a limit of processes")
+
+    def start(program: str) -> Incarnation:
+        return driver.supervisor.start(
+            Launch(bot_id="bot"),
+            Order([program, "1000"], ENV, procs=-1, cwd="/", stdio=QUIET, oom_score_adj=0),
+            driver,
+        )
+
+    try:
+        bots = [start("sleep") for _ in range(2)]
+        driver.turn_until(lambda: len(driver.began) == len(bots))
+        keeper = driver.supervisor._keeper
+        assert isinstance(keeper, RemoteKeeper)
+        process = keeper._process
+        assert process is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", refused)
+            process.kill()
+            driver.turn_until(lambda: len(tries) > 3)
+            assert tries[3] - tries[2] > tries[1] - tries[0] > 0
+            with pytest.raises(StartError) as caught:
+                start("sleep")
+            assert (caught.value.step, caught.value.errno) == ("keeper", errno.EAGAIN)
+            assert caught.value.remedy
+            assert slices(home) == sorted(os.path.basename(bot.slice.path) for bot in bots)
+            bots[0].stop(0)
+            driver.turn_until(lambda: driver.ends)
+            assert driver.ends[0][0].reason == "unobserved"
+        driver.turn_until(lambda: driver.supervisor._keeper.fileno() >= 0)
+        start("true")
+        driver.turn_until(lambda: len(driver.ends) == 2)
+        assert driver.ends[1][0].reason == "exited"
+        bots[1].stop(0)
+        driver.turn_until(lambda: len(driver.ends) == 3)
+    finally:
+        driver.supervisor.close()
+    assert slices(home) == []
+
+
+def test_a_supervisor_without_descriptors_outlives_its_keeper(engine: Engine, home: Path) -> None:
+    bots = [engine.start("sleep", "1000", bot_id=f"b{number}") for number in range(3)]
+    supervisor, keeper = engine.supervisor, engine.keeper
+    limits = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (supervisor.num_fds(), limits[1]))
+    keeper.kill()
+    until(lambda: keeper not in supervisor.children())
+    with pytest.raises(SwarmcgError):
+        engine.start("true")
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, limits)
+    assert engine.start("true").wait(SOON_S).exit_code == 0
+    for bot in bots:
+        bot.terminate_or_kill(0)
+        assert bot.wait(SOON_S).reason == "unobserved"
+    assert slices(home) == []
+
+
+def test_a_keeper_that_cannot_start_an_heir_yet_tries_again(engine: Engine, home: Path) -> None:
+    bot = engine.sh(PATIENT)
+    supervisor, keeper = engine.supervisor, engine.keeper
+    limits, before = resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE), keeper.num_fds()
+    resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    supervisor.kill()
+
+    def tried() -> bool:
+        """Its wire is closed, and it waits; or it is gone."""
+        with contextlib.suppress(psutil.Error):
+            return keeper.num_fds() < before and keeper.status() == psutil.STATUS_SLEEPING
+        return True
+
+    until(tried)
+    resource.prlimit(keeper.pid, resource.RLIMIT_NOFILE, limits)
+    until(lambda: not slices(home))
+    (report,) = engine.reports()
+    assert (report.incarnation, report.reason, report.exit_code) == (bot.incarnation, "terminated", 0)
 
 
 @pytest.mark.parametrize(("script", "reason"), [(PATIENT, "terminated"), (DEAF, "killed-after-grace")])

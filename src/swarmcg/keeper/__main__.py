@@ -37,6 +37,11 @@ _HEIR = (
 )
 _HEIRS = 3
 """How often an heir is started before the slices are left to ``swarmcg clean``."""
+_FAILURES = 10
+_PAUSE_S = 0.1
+"""So often it is tried again when an heir cannot be started, for want of descriptors or processes say; after such a
+pause at first, and then after twice the one before: over 102 s.
+"""
 _SETTLED_S = 60.0
 """An heir that lived as long does not count: it did not die of what it found."""
 
@@ -55,6 +60,8 @@ class Service:
         self._keeper = Keeper(self._tell)
         self._slices: dict[str, int] = {}
         self._heirs = 0
+        self._failures = 0
+        self._heir_at: float | None = None
         self._untold: list[tuple[dict[str, Any], list[int]]] = []
 
     def run(self) -> None:
@@ -62,19 +69,26 @@ class Service:
         poll = select.poll()
         poll.register(self._keeper, select.POLLIN)
         while True:
-            poll.register(self._wire, select.POLLIN | (select.POLLOUT if self._untold else 0))
-            ready = {fd for fd, _ in poll.poll()}
+            if self._heir_at is None:
+                poll.register(self._wire, select.POLLIN | (select.POLLOUT if self._untold else 0))
+            ready = {fd for fd, _ in poll.poll(self._timeout_ms())}
             if self._keeper.fileno() in ready:
                 self._keeper.dispatch()
             if self._wire.fileno() in ready:
                 self._serve()
                 self._tell_rest()
-            if self._wire.ended:
+            if self._wire.ended and self._heir_at is None:
                 poll.unregister(self._wire)
                 self._wire.close()
                 self._tell_rest()  # to nobody, which closes their descriptors
-                if not (self._slices or self._note) or not self._bequeath():
-                    return
+                self._heir_at = time.monotonic()
+            due = self._heir_at is not None and self._heir_at <= time.monotonic()
+            if due and not ((self._slices or self._note) and self._bequeath()):
+                return
+
+    def _timeout_ms(self) -> "float | None":
+        # One more: waking before the deadline would spin.
+        return None if self._heir_at is None else max(0.0, self._heir_at - time.monotonic()) * 1000 + 1
 
     def _serve(self) -> None:
         for message, fds in self._wire.receive():
@@ -142,33 +156,73 @@ class Service:
         return bool(poll.poll(0))
 
     def _bequeath(self) -> bool:
-        """Starts an heir and gives it every slice; False when that has been tried often enough."""
+        """Starts an heir and gives it every slice, or tries that again later; False when it has been tried often
+        enough.
+        """
         if time.monotonic() - self._born > _SETTLED_S:
             self._heirs = 0
         self._heirs += 1
         if self._heirs > _HEIRS:
             return False
-        ours, theirs = socket.socketpair()
-        theirs.set_inheritable(True)
-        program = _HEIR.format(package=_PACKAGE, fd=theirs.fileno(), module=self._heir)
+        try:
+            self._start_heir()
+        except OSError:
+            self._heirs -= 1
+            self._heir_at = time.monotonic() + _PAUSE_S * 2**self._failures
+            self._failures += 1
+            return self._failures <= _FAILURES
+        self._heir_at, self._failures = None, 0
+        return True
+
+    def _start_heir(self) -> None:
+        """Raises OSError, and has started nothing then."""
+        legacy: list[tuple[dict[str, Any], list[int]]] = []
+        try:
+            self._gather(legacy)
+            self._wire = self._heir_wire()
+        except OSError:
+            for _, fds in legacy:
+                for fd in fds:
+                    os.close(fd)
+            raise
+        for event, fds in legacy:
+            self._tell(event, fds)
+
+    def _heir_wire(self) -> Wire:
+        """The keeper's end of a wire to an heir, which is started here. Raises OSError."""
         self._reap_heirs()
-        pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
+        ours, theirs = socket.socketpair()
+        try:
+            theirs.set_inheritable(True)
+            program = _HEIR.format(package=_PACKAGE, fd=theirs.fileno(), module=self._heir)
+            pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", program], os.environ)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._heir_pids.append(pid)
         self._born = time.monotonic()
-        theirs.close()
-        self._wire = Wire(ours)
+        return Wire(ours)
+
+    def _gather(self, legacy: "list[tuple[dict[str, Any], list[int]]]") -> None:
+        """Adds what an heir is to be told, with copies of the descriptors. Raises OSError, when some were added."""
         for key, slice_fd in self._slices.items():
             pidfd = self._keeper.pidfd(key)
             path = os.readlink(f"/proc/self/fd/{slice_fd}")
-            self._tell(
-                {"event": "bequeathed", "key": key, "path": path, "child": pidfd is not None},
-                [os.dup(fd) for fd in (slice_fd, pidfd) if fd is not None],
-            )
-        self._tell({"event": "bequeathed all", "note": self._note}, [os.dup(fd) for fd in self._kept])
-        return True
+            event = {"event": "bequeathed", "key": key, "path": path, "child": pidfd is not None}
+            _add(legacy, event, [fd for fd in (slice_fd, pidfd) if fd is not None])
+        _add(legacy, {"event": "bequeathed all", "note": self._note}, self._kept)
 
     def _reap_heirs(self) -> None:
         self._heir_pids = [pid for pid in self._heir_pids if not os.waitpid(pid, os.WNOHANG)[0]]
+
+
+def _add(legacy: "list[tuple[dict[str, Any], list[int]]]", event: "dict[str, Any]", fds: "list[int]") -> None:
+    copies: list[int] = []
+    legacy.append((event, copies))
+    for fd in fds:
+        copies.append(os.dup(fd))  # noqa: PERF401  those before one that fails are there to be closed
 
 
 def main() -> None:

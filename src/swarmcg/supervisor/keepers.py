@@ -19,10 +19,15 @@ from swarmcg.keeper.wire import Wire
 if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
-__all__ = ["Estate", "Keepers", "OwnKeeper", "RemoteKeeper", "Tell"]
+__all__ = ["Estate", "Keepers", "OwnKeeper", "Pauses", "RemoteKeeper", "Tell"]
 
 _OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 """The soft limit that bots get: ours, before a supervisor raises its own."""
+
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 30.0
+_SETTLED_S: Final = 60.0
+"""A keeper that lived as long did not die of what keeps a new one from starting."""
 
 Tell = Callable[[dict[str, Any], list[int]], None]
 """Called with each event of a keeper and its descriptors, which the callee owns; see :class:`Keeper`."""
@@ -67,8 +72,11 @@ class Keepers(Protocol):
         """The slice is gone."""
         ...
 
-    def restart(self) -> None:
-        """After it was lost: a new one in its place, with another descriptor."""
+    def restart(self) -> OSError | None:
+        """After it was lost: a new one in its place, with another descriptor; what kept it from being started.
+
+        Until it could be, :meth:`spawn` raises StartError with that reason.
+        """
         ...
 
     def release(self) -> None:
@@ -93,8 +101,9 @@ class OwnKeeper:
     def forget(self, key: str) -> None:
         """Nothing to do: the slice's descriptor is the supervisor's own."""
 
-    def restart(self) -> None:
+    def restart(self) -> OSError | None:
         """Nothing to do: it cannot be lost without its process."""
+        return None
 
     def release(self) -> None:
         """Nothing to do: it has no heir."""
@@ -113,6 +122,7 @@ class RemoteKeeper:
         self._tell: Final = tell
         self._lost: Final = lost
         self._estate: Final = estate or Estate()
+        self._trouble: OSError | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._wire: Wire
         if wire is None:
@@ -131,14 +141,23 @@ class RemoteKeeper:
         if self._wire.ended:
             self._lost()
 
-    def restart(self) -> None:
-        """Puts a new keeper in the place of one that was lost; :meth:`fileno` changes."""
+    def restart(self) -> OSError | None:
+        """Puts a new keeper in the place of one that was lost; :meth:`fileno` changes, and is -1 without one."""
         self.close()
-        self._process, self._wire = _start(self._estate)
+        self._process = None
+        try:
+            self._process, self._wire = _start(self._estate)
+        except OSError as e:
+            self._trouble = e
+        else:
+            self._trouble = None
+        return self._trouble
 
     def spawn(self, key: str, order: Order, slice_fd: int | None) -> None:
         """See :class:`Keepers`."""
         assert order.stdio is not None  # noqa: S101  a service never inherits ours
+        if self._trouble is not None:
+            raise _no_keeper(self._trouble)
         message = {
             "do": "spawn",
             "key": key,
@@ -184,26 +203,65 @@ class RemoteKeeper:
             threading.Thread(target=self._process.wait, name="keeper's end", daemon=True).start()
 
 
+class Pauses:
+    """How long the next try to start a keeper has to wait: not at all for one whose predecessor had lived for a while,
+    then longer and longer. Times are seconds of one monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._last = float("-inf")
+
+    def next(self, now: float) -> float:
+        """The pause before the next try, which is taken for made when it is over."""
+        if now - self._last > _SETTLED_S:
+            self._tries = 0
+        pause = min(_FIRST_PAUSE_S * 2 ** (self._tries - 1), _LONGEST_PAUSE_S) if self._tries else 0.0
+        self._tries += 1
+        self._last = now + pause
+        return pause
+
+
+def _no_keeper(e: OSError) -> StartError:
+    return StartError(
+        "The command could not be started: the keeper died, and a new one cannot be started yet",
+        step="keeper",
+        path=e.filename,
+        errno=e.errno,
+        remedy="Start again when that limit is raised (open files, processes, memory), or fewer bots run.",
+    )
+
+
 def _start(estate: Estate) -> tuple["subprocess.Popen[bytes]", Wire]:
+    """Raises OSError, and leaves nothing then."""
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-I",
-                "-S",
-                keeper_program.__file__,
-                str(theirs.fileno()),
-                str(estate.open_files),
-                estate.heir,
-            ],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the keeper's end
-            cwd="/",
-            env={name: value for name, value in os.environ.items() if name.startswith("SWARMCG_")},
-        )
     wire = Wire(ours)
-    if estate.note:
-        wire.send({"do": "keep", "note": estate.note}, estate.fds)
+    try:
+        with theirs:
+            process = _keeper(estate, theirs)
+        with contextlib.suppress(BrokenPipeError):  # it died already, as who listens to it finds out
+            if estate.note:
+                wire.send({"do": "keep", "note": estate.note}, estate.fds)
+    except BaseException:
+        wire.close()
+        raise
     return process, wire
+
+
+def _keeper(estate: Estate, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            keeper_program.__file__,
+            str(theirs.fileno()),
+            str(estate.open_files),
+            estate.heir,
+        ],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # whoever reads our output must not wait for the keeper's end
+        cwd="/",
+        env={name: value for name, value in os.environ.items() if name.startswith("SWARMCG_")},
+    )

@@ -38,7 +38,7 @@ from swarmcg.supervisor.aftercare import Aftercare
 from swarmcg.supervisor.drain import drain_file, make_drain_file, remove_drain_file
 from swarmcg.supervisor.failures import KILLED, start_error
 from swarmcg.supervisor.incarnation import Incarnation, Intent, Listener, Main, Nobody
-from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, RemoteKeeper
+from swarmcg.supervisor.keepers import Estate, Keepers, OwnKeeper, Pauses, RemoteKeeper
 from swarmcg.supervisor.launch import Launch
 from swarmcg.supervisor.poll import Poll
 from swarmcg.supervisor.remains import erase, exit_of, intent_of, main_of, record_owner, recordable
@@ -82,11 +82,14 @@ class Supervisor:
         self._orders: Final[dict[str, tuple[Launch, Order]]] = {}
         self.poll: Final = Poll()
         self._watched: Final[dict[str, list[int]]] = {}
+        self._mains: Final[dict[str, int]] = {}
         self._inside = False
         self._abilities: Abilities | None = None
         self._keeper: Keepers = (
             OwnKeeper(self._told) if in_process else RemoteKeeper(self._told, self._keeper_lost, wire, estate)
         )
+        self._keeper_pauses: Final = Pauses()
+        self._keeper_at: float | None = None
         self._watch_keeper()
         self._aftercare: Final = Aftercare(home, gone=self._gone, forget=self._keeper.forget)
 
@@ -114,9 +117,11 @@ class Supervisor:
         for bot in list(self.bots.values()):
             bot.contained(bot.tick)
         self._aftercare.act()
+        if self._keeper_at is not None and self._keeper_at <= time.monotonic():
+            self._restart_keeper()
 
     def _until(self, timeout: float | None) -> float | None:
-        some = (self._aftercare.due, *(bot.due for bot in self.bots.values()))
+        some = (self._aftercare.due, self._keeper_at, *(bot.due for bot in self.bots.values()))
         dues = [due for due in some if due is not None]
         waits = [max(0.0, min(dues) - time.monotonic())] if dues else []
         # One more millisecond: epoll rounds down, and waking before the deadline would spin.
@@ -131,6 +136,8 @@ class Supervisor:
         if not order.argv:
             raise ConfigError("The command is empty", remedy="Name a program to run.")
         made = self.check(launch)
+        if self._keeper_at is not None:
+            self._restart_keeper()  # what was in its way may be gone
         bot = self._make(launch, made, listener)
         try:
             order.procs = bot.slice.procs()
@@ -261,6 +268,9 @@ class Supervisor:
             self._started(bot, event, fds.pop())
         elif bot is not None and event["event"] == "failed":
             if bot.adopted:
+                self._unwatch_main(
+                    bot.key
+                )  # an older keeper told nothing of it when it handed the slice over
                 bot.contained(bot.never_started)
             else:
                 self._failed(bot, event)
@@ -303,23 +313,37 @@ class Supervisor:
         """The keeper died: what it had started goes on, but nobody will learn how it ends."""
         _LOG.warning("the keeper died; bots go on, and their exit status will be unknown")
         self.poll.ignore(self._keeper_fd)
-        self._keeper.restart()
-        self._watch_keeper()
+        self._keeper.close()
         for bot in list(self.bots.values()):
             if bot.main is None and not bot.adopted:
                 self._failed(bot, {"step": "keeper", "errno": None, "cause": "the keeper died", "path": None})
             elif not bot.settled():
                 self._watch_main(bot)
+        self._keeper_at = time.monotonic() + self._keeper_pauses.next(time.monotonic())
+
+    def _restart_keeper(self) -> None:
+        """Puts a new keeper in the place of one that was lost. Where that fails, for want of descriptors or processes
+        say, bots are ended and reported without one, and it is tried again later.
+        """
+        trouble = self._keeper.restart()
+        if trouble is None:
+            self._keeper_at = None
+            self._watch_keeper()
+            return
+        pause = self._keeper_pauses.next(time.monotonic())
+        self._keeper_at = time.monotonic() + pause
+        _LOG.error("no new keeper can be started, which is tried again in %g s: %s", pause, trouble)
 
     def _watch_main(self, bot: Incarnation) -> None:
         """Without a keeper, a pidfd still tells when the main process is gone."""
         if bot.main is None or bot.main.pidfd < 0:
             bot.contained(bot.main_lost)
             return
-        self._watched.setdefault(bot.key, []).append(fd := os.dup(bot.main.pidfd))
+        # No copy of it: the keeper may have died for want of descriptors.
+        self._mains[bot.key] = pidfd = bot.main.pidfd
         # The pidfd of a dead process stays readable: one event is enough.
         self.poll.watch(
-            fd, functools.partial(bot.contained, bot.main_lost), select.EPOLLIN | select.EPOLLONESHOT
+            pidfd, functools.partial(bot.contained, bot.main_lost), select.EPOLLIN | select.EPOLLONESHOT
         )
 
     def _watch_slice(self, bot: Incarnation) -> None:
@@ -344,9 +368,15 @@ class Supervisor:
             self._unwatch(bot.key)
 
     def _unwatch(self, key: str) -> None:
+        self._unwatch_main(key)
         for fd in self._watched.pop(key, ()):
             self.poll.ignore(fd)
             os.close(fd)
+
+    def _unwatch_main(self, key: str) -> None:
+        pidfd = self._mains.pop(key, None)
+        if pidfd is not None:
+            self.poll.ignore(pidfd)
 
     def _drain(self, bot: Incarnation) -> None:
         try:
