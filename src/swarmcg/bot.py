@@ -159,13 +159,13 @@ def check_bot_id(bot_id: object) -> str:
     ConfigError.
     """
     if not isinstance(bot_id, str):
-        raise ConfigError("The bot id is not text", value=repr(bot_id), remedy="Give the id as a str.")
+        raise ConfigError(f"The bot id is not text: {bot_id!r}", remedy="Give the id as a str.")
     try:
         size = len(bot_id.encode())
     except UnicodeEncodeError as e:
         raise ConfigError(
             "The bot id is not valid UTF-8 text",
-            value=repr(bot_id),
+            value=bot_id,
             cause=f"character {e.start} has no UTF-8 form",
             remedy="Use an id that the server can send.",
         ) from None
@@ -174,14 +174,14 @@ def check_bot_id(bot_id: object) -> str:
     if "\0" in bot_id:
         raise ConfigError(
             "The bot id has a NUL character",
-            value=repr(bot_id),
+            value=bot_id,
             cause="neither an environment variable nor a path can hold NUL",
             remedy="Use an id without it.",
         )
     if size > MAX_BOT_ID_BYTES:
         raise ConfigError(
             "The bot id is too long",
-            value=repr(bot_id),
+            value=bot_id,
             cause=f"it has {size} bytes, and {MAX_BOT_ID_BYTES} are allowed",
             remedy="Use a shorter id.",
         )
@@ -214,9 +214,8 @@ class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.interface is not None and not is_interface_name(self.interface):
             raise ConfigError(
-                "No network interface is named so",
+                f"No network interface is named {self.interface!r}",
                 path="bandwidth.interface",
-                value=repr(self.interface),
                 remedy="Use a name from `ip link`.",
             )
 

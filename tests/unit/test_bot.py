@@ -165,6 +165,14 @@ def test_a_field_of_a_wrong_type_is_named_with_its_value(field: str, values: lis
         assert all(repr(part) in first or (part == "" and "is empty" in first) for part in shown)
 
 
+@pytest.mark.parametrize("bot_id", ["\udcff", "a\0b", "x" * 201])
+def test_the_value_of_an_error_is_quoted_once(bot_id: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_bot_id(bot_id)
+    assert "(value '" in str(error.value)
+    assert '"' not in str(error.value)
+
+
 @pytest.mark.parametrize("names", [{"memory.swap"}, ["memory.swap"], ("memory.swap",), frozenset()])
 def test_lenient_may_be_any_plain_collection_of_names(names: Any) -> None:
     assert set(config(lenient=names).lenient) == set(names)

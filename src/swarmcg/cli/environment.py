@@ -29,11 +29,11 @@ def added(words: Iterable[str], files: Iterable[str], ours: Mapping[str, str]) -
     """What ``-e`` and ``--env-file`` add. ``NAME`` alone takes our value, or is nothing if we have none; later
     ones win, and ``-e`` wins over files.
     """
-    lines = [("--env-file", line) for path in files for line in _lines(path)]
+    lines = [line for path in files for line in _lines(path)]
     found: dict[str, str] = {}
-    for flag, entry in [*lines, *(("-e", word) for word in words)]:
+    for place, entry in [*lines, *(("-e", word) for word in words)]:
         name, equals, value = entry.partition("=")
-        _check(flag, name, entry)
+        _check(place, name, entry)
         if equals:
             found[name] = value
         elif name in ours:
@@ -41,18 +41,20 @@ def added(words: Iterable[str], files: Iterable[str], ours: Mapping[str, str]) -
     return found
 
 
-def _check(flag: str, name: str, entry: str) -> None:
-    if not name or "\0" in entry or (flag == "--env-file" and any(c.isspace() for c in name)):
+def _check(place: str, name: str, entry: str) -> None:
+    if not name or "\0" in entry or (place != "-e" and any(c.isspace() for c in name)):
         raise UsageError(
-            f"{flag} names no variable",
+            f"{place} names no variable",
             value=entry,
             cause="a variable is NAME or NAME=VALUE, without spaces in its name",
             remedy="Correct it.",
         )
 
 
-def _lines(path: str) -> list[str]:
-    """The lines of the file that say something: no comments, no empty ones; space before a name is cut."""
+def _lines(path: str) -> list[tuple[str, str]]:
+    """The lines of the file that say something, each after its place: no comments, no empty ones; space before a
+    name is cut.
+    """
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as f:
             lines = [line.rstrip("\r\n").lstrip() for line in f]
@@ -60,4 +62,8 @@ def _lines(path: str) -> list[str]:
         raise UsageError(
             "--env-file cannot be read", path=path, errno=e.errno, remedy="Name a file that can be read."
         ) from e
-    return [line for line in lines if line and not line.startswith("#")]
+    return [
+        (f"--env-file {path}, line {number}:", line)
+        for number, line in enumerate(lines, 1)
+        if line and not line.startswith("#")
+    ]

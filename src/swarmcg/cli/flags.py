@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from swarmcg.cli import devices, network, sizes
+from swarmcg.cli import devices, network, options, sizes
 from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.errors import ResourcesError
 from swarmcg.resources import BlockIO, Cpu, LinuxResources, Memory, Network, Pids
@@ -194,14 +194,16 @@ def _made(
 
 @contextlib.contextmanager
 def told_by_flag(asked: argparse.Namespace, lenient: frozenset[str] = frozenset()) -> Iterator[None]:
-    """Errors of fields that flags said are told of these flags, also what only the plan for a host finds.
+    """Errors of fields that flags said are told of these flags, also what only the plan for a host finds; others
+    of the file of ``--resources``.
 
     ``lenient`` is what :func:`resources` gave. Raises UsageError in place of ResourcesError; the rest is as it was.
     """
     try:
         yield
     except ResourcesError as e:
-        raise _of_flag(e, vars(asked), lenient) or e from None
+        file = None if asked.resources is None else options.of_file(e, asked.resources)
+        raise _of_flag(e, vars(asked), lenient) or file or e from None
 
 
 def _of_flag(error: ResourcesError, given: Mapping[str, Any], lenient: frozenset[str]) -> UsageError | None:

@@ -10,7 +10,7 @@ from swarmcg.errors import ResourcesError
 from swarmcg.resources import LinuxResources
 from swarmcg.resources.toml import from_toml
 
-__all__ = ["add_environment", "add_home", "add_policy", "add_unenforceable", "base_resources"]
+__all__ = ["add_environment", "add_home", "add_policy", "add_unenforceable", "base_resources", "of_file"]
 
 
 def add_policy(parser: Parser) -> None:
@@ -57,23 +57,33 @@ def add_home(parser: Parser) -> None:
 
 
 def base_resources(asked: Namespace) -> LinuxResources:
-    """What ``--resources`` holds. Raises UsageError when it cannot be read, ResourcesError when it is wrong."""
+    """What ``--resources`` holds. Raises UsageError when it cannot be read, or is wrong."""
     if asked.resources is None:
         return LinuxResources()
     text = _read(asked.resources)
-    if asked.resources.endswith(".toml"):
-        return from_toml(text, sizes.host_memory)
+    is_toml = asked.resources.endswith(".toml")
     try:
-        return LinuxResources.from_json(text)
-    except ResourcesError:
-        if _is_toml(text):
+        return from_toml(text, sizes.host_memory) if is_toml else LinuxResources.from_json(text)
+    except ResourcesError as e:
+        if not is_toml and _is_toml(text):
             raise UsageError(
                 "--resources is TOML, but not by its name",
                 path=asked.resources,
                 cause="what does not end in .toml is read as JSON, and so is standard input",
                 remedy="Give it in a file whose name ends in .toml.",
             ) from None
-        raise
+        raise of_file(e, asked.resources) from None
+
+
+def of_file(error: ResourcesError, file: str) -> UsageError:
+    """The error, told of the file of ``--resources`` that it is about."""
+    return UsageError(
+        f"--resources {file}: {error.what}",
+        path=error.path,
+        value=error.value,
+        cause=error.cause,
+        remedy=error.remedy,
+    )
 
 
 def _is_toml(text: bytes) -> bool:

@@ -26,6 +26,8 @@ def plan(resources: LinuxResources, abilities: Abilities) -> Iterator[Row]:  # n
     if limit < 0:
         yield written("pids.limit", "pids.max", "max", "negative: no limit")
     elif limit == 0:
-        yield written("pids.limit", "pids.max", 1, "0 would forbid the bot itself, which is one task")
+        yield written(
+            "pids.limit", "pids.max", 1, "0 would forbid the bot itself, which is one task; -1 is no limit"
+        )
     else:
         yield written("pids.limit", "pids.max", limit, "tasks as given")

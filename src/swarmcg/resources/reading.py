@@ -103,7 +103,7 @@ def _check_part(path: str, part: Any) -> None:
     names = part if isinstance(part, dict) else ()
     for text in (part, *names):
         if isinstance(text, str) and not _is_unicode(text):
-            raise _wrong(path, ascii(text), "it has half of a surrogate pair, which no UTF-8 text can hold")
+            raise _wrong(path, text, "it has half of a surrogate pair, which no UTF-8 text can hold")
     if isinstance(part, int) and part > _LARGEST:
         raise _wrong(path, part, "it is larger than any OCI number, which has 64 bits")
 

@@ -29,7 +29,7 @@ def from_toml(text: str | bytes, total: Callable[[], int]) -> LinuxResources:
     """Reads resources in TOML; ``total`` tells the host's memory in bytes, when a percentage asks for it.
 
     Where OCI has a number that is a size, a time in microseconds or a count without limit, text stands for
-    it as well. Raises ResourcesError as :meth:`LinuxResources.from_json` does.
+    it as well; 0, also as text, is OCI's. Raises ResourcesError as :meth:`LinuxResources.from_json` does.
     """
     try:
         value: dict[str, Any] = tomllib.loads(text.decode() if isinstance(text, bytes) else text)

@@ -18,11 +18,14 @@ def test_a_variable_without_a_name_is_an_error(entry: str) -> None:
         environment.added([entry], [], {})
 
 
-@pytest.mark.parametrize("text", [b"A B=1\n", b"A=\0\n", b"=x\n"])
+@pytest.mark.parametrize("text", [b"A B=1\n", b"#\n\nB=2\nA=\0\n", b"A=1\r\n=x\n"])
 def test_a_file_that_holds_no_variables_is_an_error(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a").write_bytes(text)
-    with pytest.raises(UsageError, match="--env-file names no variable"):
-        environment.added([], [str(tmp_path / "a")], {})
+    (tmp_path / "b").write_bytes(b"GOOD=1\n")
+    with pytest.raises(UsageError, match="names no variable") as caught:
+        environment.added([], [str(tmp_path / "b"), str(tmp_path / "a")], {})
+    number = text.count(b"\n")
+    assert caught.value.what.startswith(f"--env-file {tmp_path / 'a'}, line {number}:")
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -148,6 +148,45 @@ def test_toml_under_another_name_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "JSON" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.json", "{", "not valid JSON"),
+        ("a.json", '{"memory": {"limit": "x"}}', "memory.limit is not valid"),
+        ("a.json", '{"cpu": {"cpus": "\\ud800"}}', "cpu.cpus is not valid (value '\\ud800')"),
+        ("a.toml", "[[", "not valid TOML"),
+        ("a.toml", "memory.limit = 'x'", "memory.limit is not valid"),
+        ("a.toml", "cpu.shares = -1", "cpu.shares"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_resources_names_the_file(
+    name: str, text: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text)
+    for verb in (["explain"], ["set", "bot"]):
+        assert main([*verb, "--resources", str(tmp_path / name)]) == 2
+        first, *_ = capsys.readouterr().err.splitlines()
+        assert first.startswith(f"swarmcg: --resources {tmp_path / name}: ")
+        assert told in first
+
+
+def test_what_only_the_plan_finds_in_a_file_names_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text('{"memory": {"limit": 5, "swap": 4}}')
+    assert main(["explain", "--resources", str(tmp_path / "a.json")]) == 2
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"swarmcg: --resources {tmp_path / 'a.json'}: memory.swap")
+
+
+def test_a_flag_beside_a_file_is_told_by_its_own_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text('{"pids": {"limit": 5}}')
+    assert main(["explain", "--resources", str(tmp_path / "a.json"), "--blkio-weight", "5000"]) == 2
+    assert capsys.readouterr().err.startswith("swarmcg: --blkio-weight cannot be used (value '5000')")
+
+
 def explained(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SWARMCG, "explain", *words], check=False, capture_output=True, text=True, input=text

@@ -50,6 +50,8 @@ def test_nothing_is_nothing() -> None:
         ('cpu.quota = "max"', {"cpu": Cpu(quota=-1)}),
         ('pids.limit = "max"', {"pids": Pids(limit=-1)}),
         ("pids.limit = 7", {"pids": Pids(limit=7)}),
+        ("pids.limit = 0", {"pids": Pids(limit=0)}),  # OCI's 0, which is one task; a flag's is docker's
+        ('pids.limit = "0"', {"pids": Pids(limit=0)}),
         (
             '[[hugepageLimits]]\npageSize = "2MB"\nlimit = "1G"',
             {"hugepage_limits": (HugepageLimit(page_size="2MB", limit=G),)},
