@@ -12,15 +12,19 @@ import psutil
 import pytest
 
 from swarmcg.cgroup.find import find_home
+from swarmcg.cgroup.home import Home
+from swarmcg.cgroup.slice import Slice
 from swarmcg.errors import (
     CgroupError,
     ConfigError,
     HomeError,
+    NetworkError,
     StartError,
     StateError,
     SwarmcgError,
     UnenforceableError,
 )
+from swarmcg.flock import WITHIN_S
 from swarmcg.keeper.spawn import Order
 from swarmcg.resources import LinuxResources
 from swarmcg.supervisor.launch import Launch
@@ -290,3 +294,57 @@ def test_a_supervisor_that_cannot_be_started_says_so(
     with Engine(home, tmp_path) as engine, pytest.raises(SwarmcgError) as caught:
         engine.start("true")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("step", ["limits", "intent", "home"])
+def test_a_failed_start_whose_slice_resists_tells_its_own_error_and_holds_nothing(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise CgroupError("the first error")
+
+    def resist(*_: object, **__: object) -> None:
+        raise NetworkError("the lock of packet rules is held")
+
+    driver = Driver(home / "ours", tmp_path, in_process=True)
+    try:
+        driver.supervisor.plan(Launch(bot_id="bot"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Slice, "remove", resist)
+            patch.setattr(
+                *{"limits": (Slice, "apply"), "intent": (Slice, "remember"), "home": (Home, "_enable")}[step],
+                refuse,
+            )
+            with pytest.raises(CgroupError, match="the first error"):
+                driver.supervisor.start(Launch(bot_id="bot"), Order(["true"], ENV, procs=-1), driver)
+        (left,) = driver.supervisor.home.ownerless()
+        left.remove()
+        driver.supervisor.home.settle()
+    finally:
+        driver.supervisor.close()
+
+
+def test_a_slice_whose_packet_rules_cannot_be_made_is_not_waited_for_twice(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NetworkError("the lock of packet rules is held")
+
+    def remove(_: Slice, within: float = WITHIN_S) -> None:
+        waited.append(within)
+        refuse()
+
+    driver = Driver(home, tmp_path, in_process=True)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Slice, "apply", refuse)
+            patch.setattr(Slice, "remove", remove)
+            with pytest.raises(NetworkError):
+                driver.supervisor.start(Launch(bot_id="bot"), Order(["true"], ENV, procs=-1), driver)
+        (left,) = driver.supervisor.home.ownerless()
+        left.remove()
+    finally:
+        driver.supervisor.close()
+    assert waited == [0]

@@ -239,7 +239,7 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 self._enable()
             except BaseException:
-                made.remove()
+                made.discard()
                 raise
         return made
 

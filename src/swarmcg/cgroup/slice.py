@@ -73,7 +73,7 @@ class Slice:
                 os.mkdir(f"{path}/main", MODE)
                 made.remember("intent", intent)
         except CgroupError:
-            made.remove()
+            made.discard()
             raise
         return made
 
@@ -370,6 +370,15 @@ class Slice:
             if not self._remove_bare():
                 self._remove_tree()
         self.close()
+
+    def discard(self, within: float = WITHIN_S) -> None:
+        """The same for a slice in which nothing ran and that cannot be used after all: one that resists is let go as it
+        is, and found by clean as any without an owner. Raises nothing, so that the caller's own error is told.
+        """
+        try:
+            self.remove(within)
+        except (CgroupError, OSError):
+            self.close()
 
     def _remove_bare(self) -> bool:
         """Removes a slice that has no cgroups but its own two, as most have; whether it was one."""

@@ -28,7 +28,8 @@ from swarmcg.cgroup.limits import limits_of
 from swarmcg.cgroup.names import new_incarnation, slice_name
 from swarmcg.cgroup.protection import PROTECTIONS
 from swarmcg.cgroup.slice import Slice
-from swarmcg.errors import ConfigError, StateError, SwarmcgError
+from swarmcg.errors import ConfigError, NetworkError, StateError, SwarmcgError
+from swarmcg.flock import WITHIN_S
 from swarmcg.journal import Journal
 from swarmcg.keeper.spawn import Order
 from swarmcg.keeper.wire import Wire
@@ -208,8 +209,9 @@ class Supervisor:
             for name in limits.keys() & set(PROTECTIONS):
                 with cgroup_errors(f"{name} could not be handed down", self.home.path, limits[name]):
                     self.home.protect(held.path, name, limits[name])
-        except (SwarmcgError, OSError):
-            held.remove()
+        except (SwarmcgError, OSError) as e:
+            # A lock of packet rules that was waited for in vain is not waited for again: bots need this thread.
+            held.discard(0 if isinstance(e, NetworkError) else WITHIN_S)
             self._aftercare.settle()
             raise
         return self._own(held, intent, listener)
