@@ -38,13 +38,12 @@ def checked(config: Config) -> str:
             remedy="Use a shorter path; in the library, Config(work_directory_limit=…) allows a longer one.",
         )
     if not os.path.isdir(path):
+        there = os.path.lexists(path)
         raise ConfigError(
-            "The work directory does not exist"
-            if not os.path.exists(path)
-            else "The work directory is no directory",
+            "The work directory is no directory" if there else "The work directory does not exist",
             path=path,
             cause="the bot keeps its code, caches and logs there",
-            remedy=f"mkdir -p {path}",
+            remedy="Name a directory that serves this bot alone." if there else f"mkdir -p {path}",
         )
     _check_not_home(path)
     return path

@@ -143,9 +143,9 @@ def test_a_home_made_for_a_bot_whose_download_fails_is_removed(
     assert not swarmcg.home.exists()
 
 
-def test_an_unreachable_server_is_one_error(swarmcg: Command, tmp_path: Path) -> None:
+def test_a_url_of_another_kind_is_a_wrong_call(swarmcg: Command, tmp_path: Path) -> None:
     done = swarmcg("bot", "--swarming-url", "ftp://127.0.0.1", "--work-dir", str(tmp_path), "bot-1")
-    assert done.returncode == 125
+    assert done.returncode == 2
     assert done.stderr.startswith("swarmcg: ")
     assert len(done.stderr.splitlines()) <= 3
     assert swarmcg.slices() == []

@@ -51,7 +51,9 @@ def test_one_that_is_missing(work: Path) -> None:
 
 def test_one_that_is_a_file(work: Path) -> None:
     (work / "file").touch()
-    assert "no directory" in refusal(work / "file").what
+    error = refusal(work / "file")
+    assert "no directory" in error.what
+    assert "mkdir" not in (error.remedy or "")
 
 
 def test_one_whose_path_is_too_long_for_the_bot_s_sockets(work: Path) -> None:

@@ -1,23 +1,25 @@
 """``swarmcg bot``: one Swarming bot in a slice of its own, for as long as we stay in the foreground."""
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final, NoReturn
 
+from swarmcg import bot_code
 from swarmcg.bot import Config, StartedBot
 from swarmcg.cli import detached, environment, flags, network, options, outcome, sizes
 from swarmcg.cli.complaint import complain
 from swarmcg.cli.orders import DRAIN, ending, say
-from swarmcg.cli.parser import Parser
+from swarmcg.cli.parser import Parser, UsageError
 from swarmcg.cli.reported import reported
 from swarmcg.cli.said import said
 from swarmcg.cli.tables import table
-from swarmcg.errors import StateError
+from swarmcg.errors import ConfigError, StateError
 from swarmcg.starter import Starter
 
 if sys.platform == "linux":
@@ -105,17 +107,30 @@ def _parser() -> Parser:
 
 def _config(asked: argparse.Namespace) -> Config:
     wanted, lenient = flags.resources(asked, options.base_resources(asked))
-    return Config(
-        asked.bot_id,
-        asked.work_dir,
-        wanted,
-        asked.python,
-        grace_interval=sizes.grace("--grace", asked.grace),
-        env=environment.added(asked.env, asked.env_file, environment.inherited()),
-        on_unenforceable=asked.on_unenforceable,
-        lenient=lenient,
-        bandwidth=network.bandwidth(asked),
-    )
+    with _wrong_call():
+        bot_code.check(asked.swarming_url, asked.bot_id)
+        return Config(
+            asked.bot_id,
+            asked.work_dir,
+            wanted,
+            asked.python,
+            grace_interval=sizes.grace("--grace", asked.grace),
+            env=environment.added(asked.env, asked.env_file, environment.inherited()),
+            on_unenforceable=asked.on_unenforceable,
+            lenient=lenient,
+            bandwidth=network.bandwidth(asked),
+        )
+
+
+@contextlib.contextmanager
+def _wrong_call() -> Iterator[None]:
+    """What the words of the call themselves have wrong is a UsageError, whoever finds it."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except ConfigError as e:
+        raise UsageError(e.what, path=e.path, value=e.value, cause=e.cause, remedy=e.remedy) from None
 
 
 def _give_up(number: int, frame: FrameType | None) -> NoReturn:

@@ -56,7 +56,7 @@ _SCALARS: Final[Mapping[str, _Flag]] = {
         "memory and swap together; -1 or max: without limit",
     ),
     "--memory-swappiness": _Flag(
-        "memory", "swappiness", sizes.whole, "N", "0 to 100 (cgroup version 1 only; always refused here)"
+        "memory", "swappiness", sizes.whole, "N", "0 to 100 (cgroup version 1 only; unenforceable)"
     ),
     "--blkio-weight": _Flag("block_io", "weight", sizes.whole, "N", "share of disk time, 10 to 1000"),
     "--pids-limit": _Flag(
@@ -121,7 +121,7 @@ def add_limits(parser: Parser) -> None:
         names = ("-m", name) if name == "--memory" else (name,)
         group.add_argument(*names, dest=name, metavar=flag.metavar, help=flag.help)
     group.add_argument(
-        "--oom-kill-disable", action="store_true", help="(cgroup version 1 only; always refused here)"
+        "--oom-kill-disable", action="store_true", help="(cgroup version 1 only; unenforceable)"
     )
     for name, flag in _LISTS.items():
         group.add_argument(name, dest=name, metavar=flag.metavar, action="append", default=[], help=flag.help)

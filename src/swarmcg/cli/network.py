@@ -37,11 +37,24 @@ def bandwidth(asked: argparse.Namespace) -> Bandwidth | None:
     given = {name: text for name, text in rates.items() if text is not None}
     if not given and asked.network_interface is None:
         return None
+    if not given:
+        raise UsageError(
+            "--network-interface without a rate limits nothing",
+            value=asked.network_interface,
+            remedy="Give --egress-bps, --ingress-bps or both as well, or leave it out.",
+        )
     read = {name: sizes.rate(f"--{name.replace('_', '-')}", text) for name, text in given.items()}
     try:
         return Bandwidth(interface=asked.network_interface, **read)
     except ConfigError as e:
-        raise UsageError(e.what, path=e.path, value=e.value, cause=e.cause, remedy=e.remedy) from None
+        field = (e.path or "").removeprefix("bandwidth.").replace("_", "-")
+        flag = "--network-interface" if field == "interface" else f"--{field}"
+        raise UsageError(
+            f"{flag} cannot be used",
+            value=vars(asked)[flag.removeprefix("--").replace("-", "_")],
+            cause=e.cause or e.what,
+            remedy=e.remedy,
+        ) from None
 
 
 def class_id(flag: str, text: str) -> int:

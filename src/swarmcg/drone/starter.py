@@ -40,7 +40,9 @@ class DroneStarter:
     ``make_config`` is given the id and that directory and returns the :class:`~swarmcg.Config`; ``start_bot`` is
     given the config and returns the :class:`~swarmcg.Bot`, as :meth:`swarmcg.Starter.start` does. ``log`` is given
     a line of text for what went wrong and stops nothing (None: the logger ``swarmcg``). ``working_dir`` must exist
-    and be at most 30 bytes long, so that the work directories keep to the 60 bytes that Config allows.
+    and should be at most 30 bytes long: the work directories then keep to the 60 bytes that Config allows. With a
+    longer one :meth:`start` raises what ``start_bot`` does, for :meth:`swarmcg.Starter.start` ConfigError, as soon as a
+    directory exceeds the config's ``work_directory_limit``.
 
     All bots share one CIPD cache: ``<work directory>/cipd_cache/cache`` is a link to ``<working_dir>/cipd_cache``.
 

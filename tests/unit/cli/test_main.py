@@ -170,6 +170,40 @@ def test_what_is_wrong_in_a_file_of_resources_names_the_file(
         assert told in first
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--swarming-url", "foo", "bot"], "URL"),
+        (["--swarming-url", "http://127.0.0.1:9", ""], "The bot id is empty"),
+    ],
+)
+def test_an_id_or_url_that_makes_no_sense_is_a_wrong_call_of_bot(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bot", "--work-dir", str(tmp_path), *words]) == 2
+    assert told in capsys.readouterr().err.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--network-interface", "eth0"], "--network-interface without a rate limits nothing"),
+        (["--egress-bps", "5"], "--egress-bps cannot be used (value '5')"),
+        (
+            ["--ingress-bps", "5k", "--network-interface", "a/b"],
+            "--network-interface cannot be used (value 'a/b')",
+        ),
+    ],
+)
+def test_a_bandwidth_that_makes_no_sense_names_the_flag(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", *words]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"swarmcg: {told}" + (
+        " (value 'eth0')" if "eth0" in words else ""
+    )
+
+
 def test_what_only_the_plan_finds_in_a_file_names_the_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
