@@ -127,8 +127,12 @@ class Keeper:
             record = b'{"pid": %d, "start_time": %d, "at": %f}' % (born.pid, started, time.time())
             _set_attribute(slice_fd, "running", record)
         child = Child(key, slice_fd, born, os.pidfd_open(born.pid))
+        try:
+            self._watch(born.errors, lambda: self._settle(child, started))
+        except OSError:
+            os.close(child.pidfd)
+            raise
         self._children[key] = child
-        self._watch(born.errors, lambda: self._settle(child, started))
         born.release()
 
     def _abort(self, born: Birth) -> None:
@@ -183,8 +187,8 @@ class Keeper:
         return _verdict(status)
 
     def _watch(self, fd: int, handle: "Callable[[], None]", events: int = select.EPOLLIN) -> None:
+        self._epoll.register(fd, events)  # first: what raises is not watched
         self._watched[fd] = handle
-        self._epoll.register(fd, events)
 
     def _unwatch(self, fd: int) -> None:
         del self._watched[fd]

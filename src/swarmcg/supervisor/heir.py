@@ -5,7 +5,8 @@ and reports.
 import select
 import socket
 import sys
-from typing import Any, NamedTuple
+import time
+from typing import Any, Final, NamedTuple
 
 from swarmcg.cgroup.find import home_of
 from swarmcg.cgroup.slice import Slice
@@ -21,6 +22,10 @@ if sys.platform != "linux":
     raise ImportError(f"{__name__} needs Linux")
 
 __all__ = ["Legacy", "bequest", "end", "main"]
+
+
+_BEQUEST_S: Final = 60.0
+"""A keeper hands all over at once. One that was stopped meanwhile sees that its heir has ended, and starts another."""
 
 
 class Legacy(NamedTuple):
@@ -57,12 +62,17 @@ def end(wire: Wire, slices: list[Legacy]) -> None:
 
 
 def bequest(wire: Wire) -> tuple[list[Legacy], dict[str, Any], list[int]]:
-    """Every slice that the keeper hands over, whose lock comes with its descriptor; its note, and what it held."""
+    """Every slice that the keeper hands over, whose lock comes with its descriptor; its note, and what it held.
+
+    Raises TimeoutError when the keeper has not handed over all within 60 s.
+    """
+    end = time.monotonic() + _BEQUEST_S
     slices: list[Legacy] = []
     poll = select.poll()
     poll.register(wire.fileno(), select.POLLIN)
     while not wire.ended:
-        poll.poll()
+        if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+            raise TimeoutError("the keeper does not hand over what it has: somebody stopped it")
         for message, fds in wire.receive():
             if message["event"] == "bequeathed all":
                 return slices, message["note"], fds

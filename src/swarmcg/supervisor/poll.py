@@ -23,9 +23,11 @@ class Poll:
         self._epoll.close()
 
     def watch(self, fd: int, handle: Callable[[], None], events: int = select.EPOLLIN) -> None:
-        """Calls ``handle`` whenever the descriptor polls ready; until :meth:`ignore`."""
-        self._handlers[fd] = handle
+        """Calls ``handle`` whenever the descriptor polls ready; until :meth:`ignore`. Raises OSError at the kernel's
+        limit of watches; then it does not.
+        """
         self._epoll.register(fd, events)
+        self._handlers[fd] = handle
 
     def ignore(self, fd: int) -> None:
         """Ends a :meth:`watch`; before the descriptor is closed."""

@@ -86,3 +86,11 @@ def test_an_older_keeper_says_nothing_of_main_processes(wires: tuple[Wire, Wire]
     ((held, pidfd),) = heir.bequest(ours)[0]
     assert pidfd is None
     held.close()
+
+
+def test_a_keeper_that_hands_nothing_over_is_not_waited_for_for_ever(
+    wires: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heir, "_BEQUEST_S", 0.05)
+    with pytest.raises(TimeoutError):
+        heir.bequest(wires[1])
