@@ -11,7 +11,9 @@ import pytest
 
 from swarmcg.bot import Bot
 from swarmcg.errors import WaitTimeout
-from tests.host.engine import SOON_S, Engine, slices, until
+from swarmcg.keeper.spawn import Order
+from swarmcg.supervisor.launch import Launch
+from tests.host.engine import ENV, SOON_S, Driver, Engine, slices, until
 
 PATIENT = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.02; done"
 DEAF = "trap '' TERM; echo ready; while :; do sleep 1000; done"
@@ -52,6 +54,37 @@ def test_the_report_is_in_the_journal_before_wait_returns_and_the_slice_is_gone(
     assert 0 <= report.duration_s < SOON_S
     assert report.cpu.user_s is not None
     assert report.memory_peak_bytes is None or report.memory_peak_bytes > 0  # absent is null, never 0
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_step_of_the_clock_changes_no_duration(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, adopted: bool, step: float
+) -> None:
+    driver = Driver(home, tmp_path, in_process=True)
+    clock = time.time
+    try:
+        driver.supervisor.start(
+            Launch(bot_id="bot", grace=SOON_S), Order(["sleep", "0.1"], ENV, procs=-1, service=True), driver
+        )
+        driver.turn_until(lambda: driver.began)
+        main = driver.began[0].main
+        assert main is not None
+        monkeypatch.setattr(time, "time", lambda: clock() + step)
+        if adopted:
+            before, driver = driver, Driver(home, tmp_path, in_process=True)
+            before.supervisor.close()
+            main.close()
+            (held,) = driver.supervisor.home.ownerless()
+            driver.supervisor.adopt(held, driver)
+        driver.turn_until(lambda: driver.ends)
+        if adopted:
+            os.waitpid(main.pid, 0)
+    finally:
+        driver.supervisor.close()
+    duration = driver.ends[0][0].duration_s
+    assert duration is not None
+    assert 0.05 < duration < SOON_S
 
 
 def test_a_bot_that_obeys_sigterm_is_terminated(engine: Engine) -> None:

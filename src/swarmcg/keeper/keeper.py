@@ -43,7 +43,8 @@ class Keeper:
 
     - ``started`` {key, pid, start_time}: the program was executed; with a pidfd, which the callee owns.
     - ``failed`` {key, step, errno, cause, path}: nothing runs; the child, if there was one, is reaped.
-    - ``ended`` {key, exit_code, signal, at}: the main process is reaped. Its slice may still hold others.
+    - ``ended`` {key, exit_code, signal, at, monotonic}: the main process is reaped, and had ended at that time since
+      1970, and of the monotonic clock. Its slice may still hold others.
 
     State is in the slice before it is told: the attribute ``running`` before the program is executed,
     ``exit`` before the process is reaped. So whoever takes over from a dead owner finds both.
@@ -64,6 +65,9 @@ class Keeper:
         """Forgets everything; children that still run go on."""
         for fd in list(self._watched):
             self._unwatch(fd)
+        for child in self._children.values():
+            os.close(child.pidfd)
+        self._children.clear()
         self._epoll.close()
 
     def __len__(self) -> int:
@@ -124,7 +128,12 @@ class Keeper:
         started = start_time(born.pid)
         if slice_fd is not None:
             # By hand: json uses 40 pages, and until the child has executed each that we touch is copied first.
-            record = b'{"pid": %d, "start_time": %d, "at": %f}' % (born.pid, started, time.time())
+            record = b'{"pid": %d, "start_time": %d, "at": %f, "monotonic": %f}' % (
+                born.pid,
+                started,
+                time.time(),
+                time.monotonic(),
+            )
             _set_attribute(slice_fd, "running", record)
         child = Child(key, slice_fd, born, os.pidfd_open(born.pid))
         try:
@@ -172,7 +181,7 @@ class Keeper:
         if status is None:
             return
         self._unwatch(child.pidfd)
-        ended = {"at": time.time(), **_verdict(status)}
+        ended = {"at": time.time(), "monotonic": time.monotonic(), **_verdict(status)}
         if child.slice_fd is not None:
             with contextlib.suppress(OSError):  # the owner still learns it; only an heir would not
                 write_attribute(child.slice_fd, "exit", ended)

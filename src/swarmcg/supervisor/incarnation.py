@@ -101,6 +101,7 @@ class Main(msgspec.Struct):
     exit_code: int | None = None
     signal: int | None = None
     ended: float | None = None
+    """On the monotonic clock, as ``monotonic`` is: the other one may be set meanwhile."""
 
     def close(self) -> None:
         """Lets the pidfd go."""
@@ -200,12 +201,13 @@ class Incarnation:
             self.slice.remember("draining", {"at": time.time()})  # for whoever looks at it
         self.contained(lambda: self.do(self.ladder.drain(time.monotonic(), deadline)))
 
-    def main_ended(self, exit_code: int | None, number: int | None, at: float) -> None:
-        """The keeper reaped the main process."""
+    def main_ended(self, exit_code: int | None, number: int | None, at: float | None) -> None:
+        """The keeper reaped the main process, which had ended at that time of the monotonic clock, or just now."""
         main = self.main
         if main is None or main.known:
             return
-        main.known, main.exit_code, main.signal, main.ended = True, exit_code, number, at
+        main.known, main.exit_code, main.signal = True, exit_code, number
+        main.ended = time.monotonic() if at is None else at
         self._note_end()
         self._after_main()
 
@@ -213,7 +215,7 @@ class Incarnation:
         """The main process is gone and nobody can tell how it ended."""
         if self.main is None or not self.settled():
             if self.main is not None:
-                self.main.lost, self.main.ended = True, time.time()
+                self.main.lost, self.main.ended = True, time.monotonic()
             self._note_end()
             self._after_main()
 
@@ -369,7 +371,7 @@ class Incarnation:
             exit_code=main.exit_code if main else None,
             signal=main.signal if main else None,
             started_at=_rfc3339(main.at) if main else None,
-            duration_s=round(max(0.0, main.ended - main.at), 6) if main and main.ended else None,
+            duration_s=round(max(0.0, main.ended - main.monotonic), 6) if main and main.ended else None,
             cpu=used.cpu,
             memory_peak_bytes=used.memory_peak_bytes,
             swap_peak_bytes=used.swap_peak_bytes,

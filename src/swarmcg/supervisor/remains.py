@@ -125,6 +125,8 @@ class Running(msgspec.Struct, frozen=True):
     pid: Pid
     start_time: Count
     at: Moment
+    monotonic: Moment | None = None
+    """None by an older keeper."""
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -133,6 +135,8 @@ class Exit(msgspec.Struct, frozen=True):
     exit_code: ExitCode | None
     signal: SignalNumber | None
     at: Moment
+    monotonic: Moment | None = None
+    """None by an older keeper."""
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -181,7 +185,10 @@ def main_of(held: Slice, pidfd: int | None = None) -> Main | None:
             os.close(pidfd)
         return None  # no bot ran yet, or somebody garbled it
     pid, at = running.pid, running.at
-    main = Main(pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at))
+    began = running.monotonic
+    main = Main(
+        pid=pid, pidfd=-1, at=at, monotonic=time.monotonic() - (time.time() - at) if began is None else began
+    )
     if pidfd is not None:
         main.pidfd = pidfd
         return main

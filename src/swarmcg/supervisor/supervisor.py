@@ -249,7 +249,7 @@ class Supervisor:
         self._watch_slice(bot)
         known = exit_of(held)
         if known is not None and bot.main is not None:
-            bot.main_ended(known.exit_code, known.signal, known.at)
+            bot.main_ended(known.exit_code, known.signal, known.monotonic)
         elif pidfd is None or bot.main is None:
             self._watch_main(bot)
         return bot
@@ -277,7 +277,9 @@ class Supervisor:
             else:
                 self._failed(bot, event)
         elif bot is not None and event["event"] == "ended" and bot.main is not None:
-            end = functools.partial(bot.main_ended, event["exit_code"], event["signal"], event["at"])
+            end = functools.partial(
+                bot.main_ended, event["exit_code"], event["signal"], event.get("monotonic")
+            )
             bot.contained(end)
         for fd in fds:
             os.close(fd)
