@@ -75,7 +75,7 @@ def test_a_value_that_only_the_plan_refuses_is_told_of_its_flag(swarmcg: Command
     file = tmp_path / "resources.json"
     file.write_text('{"pids": {"limit": 99999999}}')
     done = swarmcg("run", "--resources", str(file), "--", "touch", f"{tmp_path}/ran")
-    assert done.stderr.startswith("swarmcg: pids.limit makes no sense (value 99999999)")
+    assert done.stderr.startswith(f"swarmcg: --resources {file}: pids.limit makes no sense (value 99999999)")
     assert not (tmp_path / "ran").exists()
 
 
