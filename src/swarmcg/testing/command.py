@@ -8,11 +8,13 @@ import argparse
 import base64
 import contextlib
 import json
+import math
+import os
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from swarmcg.testing.control import PREFIX
 from swarmcg.testing.hooks import NO_CIPD
@@ -21,6 +23,7 @@ from swarmcg.testing.tasks import Task
 
 __all__ = ["main"]
 
+_BROKEN_PIPE: Final = 128 + 13  # as a shell shows SIGPIPE, which some platforms lack
 _TIMEOUT_S: Final = 30.0
 _WAIT_S: Final = 10.0
 _TOLD: Final = {"terminate": "end", "restart": "restart", "reboot": "reboot its host"}
@@ -42,6 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serves, or gives one order to a server that runs. Returns the exit status."""
     parser = _parser()
     asked = parser.parse_args(arguments)
+    try:
+        status = _done(parser, asked)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output went away; a server that does is an URLError
+        _abandon_output()
+        return _BROKEN_PIPE
+    return status
+
+
+def _done(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> int:
     if asked.verb is not None and asked.at is None:
         parser.error(f"{asked.verb}: say where the server is, with --at URL")
     if asked.at is not None and asked.verb is None:
@@ -50,13 +63,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _serve(parser, asked)
     try:
         return _order(asked)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError) as e:
         print(f"server: {_explained(e, asked.at)}", file=sys.stderr)
         return 1
 
 
+def _abandon_output() -> None:
+    """Keeps the interpreter from writing to the broken pipe once more while it ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage of it all."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        self.exit(2, f"server: {message}; --help tells what there is\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m swarmcg.testing.server",
         description="A Swarming server on loopback. It prints its URL, then what happens, until Ctrl-C.",
         epilog=_EPILOG,
@@ -73,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         "--bot-config", metavar="FILE", help="hooks for the bots (default: such as need no CIPD and no CAS)"
     )
     parser.add_argument(
-        "--sleep", type=float, default=1.0, metavar="SECONDS", help="for idle bots (default: 1)"
+        "--sleep", type=_seconds, default=1.0, metavar="SECONDS", help="for idle bots (default: 1)"
     )
     parser.add_argument(
         "--task", action="append", default=[], metavar="COMMAND", help="a shell command for the bot"
@@ -84,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_verbs(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     verbs.add_parser("list").add_argument("--json", action="store_true", help="as one JSON object")
     task = verbs.add_parser("task")
     task.add_argument("command", metavar="COMMAND", help="for /bin/sh -c")
@@ -100,11 +131,21 @@ def _add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 def _manifest(text: str) -> Any:
+    example = "give an object, as in '{\"grace_period\": 5}'"
     try:
-        return json.loads(text)
-    except ValueError as e:
-        why = f"{text!r} is not JSON ({e}); give an object, as in '{{\"grace_period\": 5}}'"
-        raise argparse.ArgumentTypeError(why) from e
+        found = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({e}); {example}") from e
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object; {example}")
+    return found
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (found := float(text)) < math.inf:
+            return found
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 on, as in 0.5")
 
 
 def _package(text: str) -> tuple[str, bytes]:

@@ -56,7 +56,14 @@ def _task(server: "SwarmingServer", body: _Body) -> dict[str, Any]:
     command = body["command"]
     if not isinstance(command, list) or not command or not all(isinstance(word, str) for word in command):
         raise ValueError("the command must be a list of words")
-    return _row(server.give_task(command, bot_id=body.get("bot"), **body.get("manifest", {})))
+    manifest = body.get("manifest", {})
+    if not isinstance(manifest, dict):
+        raise ValueError("the manifest must be an object")  # noqa: TRY004  answered as every body that makes no sense
+    if own := manifest.keys() & {"self", "command", "bot_id"}:
+        raise ValueError(
+            f"the manifest cannot hold {', '.join(sorted(own))}: command and bot are given beside it"
+        )
+    return _row(server.give_task(command, bot_id=body.get("bot"), **manifest))
 
 
 def _cancel(server: "SwarmingServer", body: _Body) -> dict[str, Any]:

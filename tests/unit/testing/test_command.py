@@ -195,7 +195,7 @@ def test_hooks_are_read_from_a_file(tmp_path: Path) -> None:
         (["terminate", "nobody"], "server: there is no bot 'nobody'"),
         (["update", "9"], "server: there is no package of version '9'"),
         (["update", "9=/no/such/file"], "server: /no/such/file: No such file or directory"),
-        (["task", "true", "--manifest", "[]"], "server: the body makes no sense"),
+        (["task", "true", "--manifest", '{"bot_id": "b"}'], "the manifest cannot hold bot_id"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -226,6 +226,10 @@ def test_a_server_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[st
         (["--port", "99999"], "99999"),
         (["--host", "203.0.113.1"], "203.0.113.1"),
         (["--at", "http://h", "task", "true", "--manifest", "{"], "--manifest: '{' is not JSON"),
+        (["--at", "http://h", "task", "true", "--manifest", "[1]"], "--manifest: '[1]' is no JSON object"),
+        (["--sleep", "-1"], "--sleep"),
+        (["--sleep", "nan"], "--sleep: 'nan' is no number of seconds"),
+        (["--sleep", "x"], "--sleep: 'x' is no number of seconds"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(
@@ -234,4 +238,23 @@ def test_a_call_that_makes_no_sense_is_refused(
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert text in told
+    assert told.startswith("server: ")
+    assert told.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_error_of_the_server(server: SwarmingServer) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "--at", server.url, "list"],
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + 13, "")

@@ -46,6 +46,7 @@ def test_a_web_page_cannot_give_tasks(server: SwarmingServer) -> None:
         ("task", {"command": []}, 400),
         ("task", {"command": [1]}, 400),
         ("task", [], 400),
+        ("task", {"command": ["true"], "manifest": [1]}, 400),
         ("wait", {"task": "1"}, 404),
         ("wait", {"task": "0000000000000011", "seconds": "soon"}, 400),
         ("wait", {"task": "0000000000000011", "seconds": -1}, 400),
