@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -111,3 +112,18 @@ def test_without_a_controller_nothing_is_proven_of_it(home: Path) -> None:
     assert found["selftest.memory"].why.startswith("not proven: ")
     assert found["selftest.memory"].remedy == found["controller.memory"].remedy
     (home / "below").rmdir()
+
+
+def test_a_look_where_nftables_are_missing_leaves_nothing_open() -> None:
+    """Python's development mode tells of what is left to the garbage collector."""
+    program = (
+        "import gc; from swarmcg.cgroup.network import probe; print(probe().lack is not None); gc.collect()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=SOON_S,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")

@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import secrets
+import socket
 import sys
 from collections.abc import Iterable
 from typing import Any, Final, Self
 
+from pyroute2.netlink import NETLINK_NETFILTER
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFPROTO_INET,
@@ -45,6 +47,7 @@ class Tables:
     """The tables of ours in this network namespace. A context manager; for one thread."""
 
     def __init__(self) -> None:
+        _ask_for_netfilter()
         self._socket: Final = NFTSocket(nfgen_family=NFPROTO_INET)
         policy = {kind_of(NFT_MSG_NEWRULE): RuleMessage, kind_of(NFT_MSG_NEWTABLE): TableMessage}
         self._socket.register_policy(policy)
@@ -110,6 +113,13 @@ class Tables:
     async def _answers(self, messages: list[Any]) -> None:
         async for _ in self._socket.asyncore.nlm_request_batch(messages):
             pass
+
+
+def _ask_for_netfilter() -> None:
+    """Raises OSError where the kernel has no netlink for netfilter. Asked first, since pyroute2 0.9.7 makes its event
+    loop before its socket and leaves it open when that fails, of which Python may complain on stderr at any time.
+    """
+    socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER).close()
 
 
 def lack() -> Lack | None:
